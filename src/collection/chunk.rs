@@ -1,0 +1,247 @@
+//! A chunk: up to 65,536 rows, growing in memory or sealed and mapped, and one version's view of them.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use imbl::OrdMap;
+
+use super::sealed::SealedRows;
+use super::{CollectionError, MAX_CHUNK_NAME_BYTES, MAX_CHUNK_ORIGINAL_BYTES};
+use crate::vector::arena::{MAX_ROWS, NewRow, RowArena, RowShape, Run};
+use crate::vector::quant::Scalars;
+
+/// An element's attributes: any bytes.
+pub type Attributes = Arc<[u8]>;
+
+/// Rows of a chunk, wherever they are.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "always behind an Arc, and a growing chunk is the rule in small collections"
+)]
+pub enum Rows {
+    /// In memory, still growing or waiting to be sealed.
+    Memory(RowArena),
+    /// In an immutable mapped file.
+    Sealed(SealedRows),
+}
+
+impl Rows {
+    /// Codes of a row.
+    pub fn codes(&self, offset: usize) -> &[u8] {
+        match self {
+            Self::Memory(rows) => rows.codes(offset),
+            Self::Sealed(rows) => rows.codes(offset),
+        }
+    }
+
+    /// The f32 original of a row.
+    ///
+    /// # Errors
+    /// When the file that holds it is damaged there.
+    pub fn original(&self, offset: usize) -> Result<&[f32], CollectionError> {
+        match self {
+            Self::Memory(rows) => Ok(rows.original(offset)),
+            Self::Sealed(rows) => rows.original(offset),
+        }
+    }
+
+    /// Scalars of a row.
+    pub fn scalars(&self, offset: usize) -> Scalars {
+        match self {
+            Self::Memory(rows) => rows.scalars(offset),
+            Self::Sealed(rows) => rows.scalars(offset),
+        }
+    }
+
+    /// Element name of a row.
+    pub fn name(&self, offset: usize) -> &[u8] {
+        match self {
+            Self::Memory(rows) => rows.name(offset),
+            Self::Sealed(rows) => rows.name(offset),
+        }
+    }
+
+    /// Rows `0..len` as runs of contiguous arrays.
+    pub fn runs(&self, len: usize) -> Box<dyn Iterator<Item = Run<'_>> + '_> {
+        match self {
+            Self::Memory(rows) => Box::new(rows.runs(len)),
+            Self::Sealed(rows) => Box::new(std::iter::once(rows.run(len))),
+        }
+    }
+
+    /// Attributes that were sealed with the rows.
+    fn sealed_attributes(&self, offset: usize) -> Option<&[u8]> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Sealed(rows) => rows.attributes(offset),
+        }
+    }
+
+    /// Rows that exist, published or not.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Memory(rows) => rows.len(),
+            Self::Sealed(rows) => rows.len(),
+        }
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// One version's view of a chunk.
+#[derive(Clone)]
+pub struct Chunk {
+    /// Number, growing within a collection and never used again.
+    pub number: u32,
+    /// The rows, shared by all versions.
+    pub rows: Arc<Rows>,
+    /// Rows this version knows of.
+    pub len: usize,
+    /// Bit i of word i / 64: row i holds an element of this version. `len` bits.
+    pub live: Arc<Vec<u64>>,
+    /// Number of set bits.
+    pub live_rows: usize,
+    /// Attributes set since the rows were sealed (all of them while in memory); `None` hides a sealed one.
+    pub overlay: OrdMap<u16, Option<Attributes>>,
+    /// No row is added any more.
+    pub closed: bool,
+}
+
+impl Chunk {
+    /// An empty chunk in memory.
+    pub fn new(number: u32, shape: RowShape) -> Self {
+        Self {
+            number,
+            rows: Arc::new(Rows::Memory(RowArena::new(shape))),
+            len: 0,
+            live: Arc::default(),
+            live_rows: 0,
+            overlay: OrdMap::new(),
+            closed: false,
+        }
+    }
+
+    /// Adds a live row; `None` when the chunk takes no more (it is closed then).
+    pub fn push(&mut self, row: &NewRow<'_>) -> Option<u16> {
+        let Rows::Memory(arena) = &*self.rows else {
+            return None;
+        };
+        let original_bytes = size_of_val(row.original) * arena.len();
+        let full = original_bytes >= MAX_CHUNK_ORIGINAL_BYTES || arena.name_bytes() >= MAX_CHUNK_NAME_BYTES;
+        let Some(at) = (if self.closed || full {
+            None
+        } else {
+            arena.push(row)
+        }) else {
+            self.closed = true;
+            return None;
+        };
+        self.len = at + 1;
+        let live = Arc::make_mut(&mut self.live);
+        live.resize(self.len.div_ceil(64), 0);
+        live[at / 64] |= 1 << (at % 64);
+        self.live_rows += 1;
+        self.closed = self.len >= MAX_ROWS;
+        u16::try_from(at).ok()
+    }
+
+    /// Puts back which rows are live. False if the bitmap is not one of this many rows.
+    pub fn set_live(&mut self, live: Vec<u64>) -> bool {
+        let tail = self.len % 64;
+        let fits = live.len() == self.len.div_ceil(64)
+            && (tail == 0 || live.last().is_none_or(|last| last >> tail == 0));
+        self.live_rows = live.iter().map(|word| word.count_ones() as usize).sum();
+        self.live = Arc::new(live);
+        fits
+    }
+
+    /// Whether this version has an element in that row.
+    pub fn is_live(&self, offset: u16) -> bool {
+        let at = usize::from(offset);
+        at < self.len && self.live[at / 64] & (1 << (at % 64)) != 0
+    }
+
+    /// Removes the element in a live row.
+    pub fn kill(&mut self, offset: u16) {
+        debug_assert!(self.is_live(offset), "only live rows die");
+        let at = usize::from(offset);
+        Arc::make_mut(&mut self.live)[at / 64] &= !(1 << (at % 64));
+        self.live_rows -= 1;
+        self.overlay.remove(&offset);
+    }
+
+    /// Attributes of a row's element.
+    pub fn attributes(&self, offset: u16) -> Option<&[u8]> {
+        match self.overlay.get(&offset) {
+            Some(changed) => changed.as_deref(),
+            None => self.rows.sealed_attributes(usize::from(offset)),
+        }
+    }
+
+    /// Attributes of a row's element to keep; shares memory where it can.
+    pub fn shared_attributes(&self, offset: u16) -> Option<Attributes> {
+        match self.overlay.get(&offset) {
+            Some(changed) => changed.clone(),
+            None => self
+                .rows
+                .sealed_attributes(usize::from(offset))
+                .map(Attributes::from),
+        }
+    }
+
+    /// Sets or removes the attributes of a row's element.
+    pub fn set_attributes(&mut self, offset: u16, attributes: Option<Attributes>) {
+        if attributes.is_none() && self.rows.sealed_attributes(usize::from(offset)).is_none() {
+            self.overlay.remove(&offset);
+        } else {
+            self.overlay.insert(offset, attributes);
+        }
+    }
+
+    /// Puts sealed rows in the place of the rows in memory they were written from. `sealed_overlay` is the overlay that
+    /// was written with them: what has not changed since is dropped from this version's overlay.
+    pub fn adopt(&mut self, rows: Arc<Rows>, sealed_overlay: &OrdMap<u16, Option<Attributes>>) {
+        let unchanged = |offset: &u16, now: &Option<Attributes>| match (now, sealed_overlay.get(offset)) {
+            (Some(now), Some(Some(sealed))) => Arc::ptr_eq(now, sealed),
+            _ => false,
+        };
+        let mut overlay: OrdMap<u16, Option<Attributes>> = OrdMap::new();
+        for (offset, now) in &self.overlay {
+            if !unchanged(offset, now) {
+                overlay.insert(*offset, now.clone());
+            }
+        }
+        for (offset, sealed) in sealed_overlay {
+            // Removed since it was written: the sealed copy must not come back.
+            if sealed.is_some() && self.is_live(*offset) && !self.overlay.contains_key(offset) {
+                overlay.insert(*offset, None);
+            }
+        }
+        self.overlay = overlay;
+        self.rows = rows;
+        self.closed = true;
+    }
+
+    /// Bytes of memory taken, mapped files not counted.
+    pub fn size_bytes(&self) -> usize {
+        // A node of the ordered map costs about as much again as its entries.
+        const OVERLAY_ENTRY_BYTES: usize = 64;
+        let rows = match &*self.rows {
+            Rows::Memory(rows) => rows.size_bytes(),
+            Rows::Sealed(_) => 0,
+        };
+        let attributes: usize = self.overlay.values().flatten().map(|value| value.len()).sum();
+        size_of::<Self>() + rows + self.live.len() * 8 + self.overlay.len() * OVERLAY_ENTRY_BYTES + attributes
+    }
+
+    /// The vector to show for a row: its original, or what the codes give.
+    ///
+    /// # Errors
+    /// When the file that holds it is damaged there.
+    pub fn vector(&self, offset: u16) -> Result<Cow<'_, [f32]>, CollectionError> {
+        self.rows.original(usize::from(offset)).map(Cow::Borrowed)
+    }
+}

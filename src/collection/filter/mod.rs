@@ -1,0 +1,111 @@
+//! The FILTER expression language: which elements may appear in a search result.
+//!
+//! An expression is parsed once into a small program and then run once per row over the element's JSON attributes,
+//! straight from their bytes. The language is the one of the Redis vector sets, in its newest version.
+//!
+//! # Grammar
+//! ```text
+//! or       := and (("or" | "||") and)*                                            lowest precedence
+//! and      := compare (("and" | "&&") compare)*
+//! compare  := sum ((">" | ">=" | "<" | "<=" | "==" | "!=" | "in") sum)*            left to right: 3 > 2 == 1 is true
+//! sum      := product (("+" | "-") product)*
+//! product  := power (("*" | "/" | "%") power)*
+//! power    := unary ["**" power]                                                  2 ** 3 ** 2 is 512
+//! unary    := ("!" | "not") unary | primary
+//! primary  := number | string | tuple | selector | "null" | "(" or ")"
+//! number   := ["-"] digit (digit | "." | "e" | "E")*                              "-" only where a value must follow
+//! string   := "..." or '...', with backslash escapes
+//! tuple    := "[" [(number | string) ("," (number | string))* [","]] "]"
+//! selector := "." (letter | digit | "_" | "-")+                                   a top-level field: .n-1 is "n-1"
+//! ```
+//! Operators need no blanks around them. Words are lower case. There is no `true`, no `false` and no minus sign before a
+//! selector or a parenthesis.
+//!
+//! # Values
+//! - A field is a number, a string, null, a boolean (1 or 0) or an array. An object cannot be used.
+//! - True are: a number other than 0, a string that is not empty, every array or tuple. Null is false.
+//! - `==` compares two strings by bytes and two numbers by value; null equals only null; anything else is converted to
+//!   numbers first, so 5 equals "5". A string is read as C's `strtod` does; a string that is not a number as a whole, an
+//!   array, a tuple and null are 0.
+//! - The other comparisons and the arithmetic always convert to numbers. `%` is C's `fmod`; division by zero is
+//!   infinite or not a number.
+//! - `x in y` with an array or a tuple `y`: some item equals `x`. With two strings: `x` is a substring of `y`.
+//!
+//! # Missing fields
+//! An element without attributes never matches. Nor does one that lacks any field the expression names, whatever the
+//! rest says: `.a == 1 or .b == 2` needs both `.a` and `.b`. See `json.rs` for how attributes are read.
+//!
+//! # Parts
+//! `lexer.rs` makes tokens, `parser.rs` makes a program of them, `eval.rs` runs it; `value.rs`, `text.rs` and `number.rs`
+//! hold what values mean. Another dialect needs its own lexer and parser only: [`Filter`] shows nothing of this one.
+
+mod eval;
+mod json;
+mod lexer;
+mod number;
+mod parser;
+mod text;
+mod value;
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tests_random;
+
+use std::sync::Arc;
+
+/// Longest expression accepted, in bytes.
+pub const MAX_FILTER_BYTES: usize = 8 * 1024;
+
+/// Deepest nesting accepted: of parentheses and of `**` to the right of `**` in an expression, and of arrays in an
+/// attribute (a deeper array counts as missing).
+pub const MAX_FILTER_DEPTH: usize = 64;
+
+/// Why an expression was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FilterError {
+    /// The expression breaks the grammar.
+    #[error("syntax error in FILTER expression near: {}", one_line(near))]
+    Syntax {
+        /// The expression from where scanning stopped, or all of it if it had been scanned to its end.
+        near: Vec<u8>,
+    },
+    /// The expression has more than [`MAX_FILTER_BYTES`] bytes.
+    #[error("FILTER expression is longer than {MAX_FILTER_BYTES} bytes")]
+    TooLong,
+    /// The expression is nested deeper than [`MAX_FILTER_DEPTH`].
+    #[error("FILTER expression is nested deeper than {MAX_FILTER_DEPTH} levels")]
+    TooDeep,
+}
+
+/// Bytes as text that fits an error reply, which is one line.
+fn one_line(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).replace(['\r', '\n'], " ")
+}
+
+/// A parsed expression, ready to be run on many rows and threads. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Filter {
+    program: Arc<parser::Program>,
+}
+
+impl Filter {
+    /// Parses `expr`, e.g. `.year >= 1980 and .genre in ["drama", "comedy"]`.
+    ///
+    /// # Errors
+    /// [`FilterError`] if the expression is too long, nested too deep or not in the language. An empty one is not.
+    pub fn parse(expr: &[u8]) -> Result<Filter, FilterError> {
+        if expr.len() > MAX_FILTER_BYTES {
+            return Err(FilterError::TooLong);
+        }
+        Ok(Filter {
+            program: Arc::new(parser::parse(expr)?),
+        })
+    }
+
+    /// Whether an element with these attributes (a JSON object, as stored) passes. Never fails: attributes that are not
+    /// JSON have no fields, and no attributes at all never pass.
+    pub fn matches(&self, attributes: Option<&[u8]>) -> bool {
+        attributes.is_some_and(|json| !json.is_empty() && eval::matches(&self.program, json))
+    }
+}

@@ -1,0 +1,475 @@
+//! A collection: named elements with a vector and attributes, kept as rows in chunks.
+//!
+//! A [`Collection`] value is one version. Published versions never change; the writer clones one (cheap: chunks are
+//! shared), changes its clone and publishes that. Rows that exist in memory but came later than a version are beyond
+//! its `len` or not live in its bitmaps, so they are invisible to it.
+
+pub mod chunk;
+pub mod filter;
+pub mod ids;
+pub mod sealed;
+pub mod search;
+
+use std::borrow::Cow;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use imbl::OrdMap;
+use thiserror::Error;
+
+use crate::disk::DiskError;
+use crate::vector::arena::{NewRow, RowShape};
+use crate::vector::quant::{self, Scalars};
+use crate::vector::{Layout, Metric, Quantization};
+pub use chunk::{Attributes, Chunk, Rows};
+use ids::{Entry, IdTable, PendingIds, hash_name};
+
+/// A chunk is full at this many bytes of originals (or at 65,536 rows).
+pub const MAX_CHUNK_ORIGINAL_BYTES: usize = 128 << 20;
+/// A chunk is full at this many bytes of element names.
+pub const MAX_CHUNK_NAME_BYTES: usize = 1 << 30;
+/// Dimensions a vector may have.
+pub const MAX_DIMENSION: usize = 65_536;
+/// Bytes an element's name may have.
+pub const MAX_ELEMENT_BYTES: usize = 64 << 10;
+/// Bytes an element's attributes may have.
+pub const MAX_ATTRIBUTE_BYTES: usize = 1 << 20;
+
+/// What can be wrong with a collection's data.
+#[derive(Debug, Error)]
+pub enum CollectionError {
+    /// A sealed chunk's file does not hold what its rows need.
+    #[error("data file {file} is damaged: {what}")]
+    Sealed {
+        /// Name of the file.
+        file: String,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// The disk layer refused.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// A chunk's strings do not fit their 32-bit positions.
+    #[error("a chunk's names or attributes are longer than 4 GiB together")]
+    TooLong,
+}
+
+/// Tags of the sections in a chunk's file.
+#[derive(Clone, Copy, Debug)]
+#[repr(u32)]
+pub enum Tag {
+    /// Quantised codes, row after row.
+    Codes = 1,
+    /// f32 originals, row after row.
+    Originals = 2,
+    /// One f32 scale per row.
+    Scales = 3,
+    /// One f32 norm per row.
+    Norms = 4,
+    /// One f32 residual norm per row.
+    Residuals = 5,
+    /// One f32 bias per row, for metrics that have one.
+    Biases = 6,
+    /// Where each name begins (u32, one more than rows).
+    NameStarts = 7,
+    /// Names.
+    Names = 8,
+    /// Where each row's attributes begin (u32, one more than rows).
+    AttributeStarts = 9,
+    /// Attributes, each with a byte 1 in front; a row without has no byte.
+    Attributes = 10,
+}
+
+/// Number of a row in its collection: chunk number << 16 | offset in the chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RowId(pub u64);
+
+impl RowId {
+    /// The row at an offset of a chunk.
+    pub fn new(chunk: u32, offset: u16) -> Self {
+        Self(u64::from(chunk) << 16 | u64::from(offset))
+    }
+
+    /// Number of its chunk.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the upper bits are the 32-bit chunk number"
+    )]
+    pub fn chunk(self) -> u32 {
+        (self.0 >> 16) as u32
+    }
+
+    /// Offset in its chunk.
+    #[expect(clippy::cast_possible_truncation, reason = "the lower 16 bits are the offset")]
+    pub fn offset(self) -> u16 {
+        self.0 as u16
+    }
+}
+
+/// What is fixed when a collection is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Params {
+    /// Dimensions stored, metric and quantisation.
+    pub layout: Layout,
+    /// Dimensions of the input when vectors are projected (`REDUCE`), else 0.
+    pub projection_input_dim: u32,
+    /// The graph's M.
+    pub m: u32,
+}
+
+impl Params {
+    /// Sizes of a row's arrays: without quantisation the originals are the codes.
+    pub fn row_shape(&self) -> RowShape {
+        let quantised = self.layout.quantization != Quantization::F32;
+        RowShape {
+            code_bytes: if quantised { self.layout.code_bytes() } else { 0 },
+            original_len: self.layout.dim,
+            biased: self.layout.metric == Metric::L2,
+        }
+    }
+}
+
+/// A vector's codes and scalars, made off the writer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Encoded {
+    layout: Layout,
+    codes: Vec<u8>,
+    scalars: Scalars,
+}
+
+impl Encoded {
+    /// Quantises a vector.
+    pub fn new(params: &Params, vector: &[f32]) -> Self {
+        let mut codes = vec![0; params.layout.code_bytes()];
+        let mut scalars = quant::encode(&params.layout, vector, &mut codes);
+        if params.row_shape().code_bytes == 0 {
+            codes.clear();
+            scalars.scale = if scalars.norm > 0.0 {
+                1.0 / scalars.norm
+            } else {
+                0.0
+            };
+        }
+        Self {
+            layout: params.layout,
+            codes,
+            scalars,
+        }
+    }
+
+    /// Whether it was made for collections like this.
+    pub fn fits(&self, params: &Params) -> bool {
+        self.layout == params.layout
+    }
+}
+
+/// What an addition does to an element's attributes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AttributeChange {
+    /// Leave them as they are.
+    Keep,
+    /// Replace or remove them.
+    Set(Option<Attributes>),
+}
+
+/// Answer of a look-up by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The element's row in this version.
+    Row(RowId),
+    /// No such element.
+    Absent,
+    /// The element has changed since this version was published: look again in a newer one.
+    Stale,
+}
+
+/// One version of a collection. See the module's text.
+#[derive(Clone)]
+pub struct Collection {
+    /// Unique for the life of the data folder; names the collection's files.
+    pub uid: u64,
+    /// What was fixed when it was made.
+    pub params: Params,
+    /// Number of the last change to it, for WATCH.
+    pub stamp: u64,
+    /// Ascending by number.
+    pub chunks: Vec<Arc<Chunk>>,
+    /// Number the next chunk gets.
+    pub next_chunk: u32,
+    /// Elements that have attributes.
+    pub attributes_count: u64,
+    ids: Arc<RwLock<IdTable>>,
+    pending: PendingIds,
+}
+
+impl Collection {
+    /// An empty collection.
+    pub fn new(uid: u64, params: Params) -> Self {
+        Self {
+            uid,
+            params,
+            stamp: 0,
+            chunks: Vec::new(),
+            next_chunk: 0,
+            attributes_count: 0,
+            ids: Arc::default(),
+            pending: PendingIds::default(),
+        }
+    }
+
+    /// A collection from its recovered parts; builds the table of names.
+    pub fn restore(uid: u64, params: Params, chunks: Vec<Chunk>, next_chunk: u32) -> Self {
+        let mut table = IdTable::default();
+        let mut attributes_count = 0;
+        for chunk in &chunks {
+            for offset in live_offsets(chunk) {
+                let hash = hash_name(chunk.rows.name(usize::from(offset)));
+                table.insert(Entry {
+                    hash,
+                    row: RowId::new(chunk.number, offset),
+                });
+                attributes_count += u64::from(chunk.attributes(offset).is_some());
+            }
+        }
+        let chunks = chunks.into_iter().map(Arc::new).collect();
+        let ids = Arc::new(RwLock::new(table));
+        Self {
+            chunks,
+            next_chunk,
+            attributes_count,
+            ids,
+            ..Self::new(uid, params)
+        }
+    }
+
+    /// Elements.
+    pub fn len(&self) -> usize {
+        self.chunks.iter().map(|chunk| chunk.live_rows).sum()
+    }
+
+    /// Whether there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.chunks.iter().all(|chunk| chunk.live_rows == 0)
+    }
+
+    /// Rows, dead ones too.
+    pub fn rows(&self) -> usize {
+        self.chunks.iter().map(|chunk| chunk.len).sum()
+    }
+
+    fn table(&self) -> RwLockReadGuard<'_, IdTable> {
+        self.ids.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn chunk_index(&self, number: u32) -> Option<usize> {
+        self.chunks
+            .binary_search_by_key(&number, |chunk| chunk.number)
+            .ok()
+    }
+
+    /// The chunk of a row of this version.
+    pub fn chunk(&self, row: RowId) -> Option<&Chunk> {
+        self.chunk_index(row.chunk()).map(|index| &*self.chunks[index])
+    }
+
+    fn live_chunk(&self, row: RowId) -> &Chunk {
+        match self.chunk(row) {
+            Some(chunk) if chunk.is_live(row.offset()) => chunk,
+            _ => unreachable!("row {row:?} is live in this version"),
+        }
+    }
+
+    /// Looks an element up by name.
+    pub fn find(&self, element: &[u8]) -> Found {
+        let hash = hash_name(element);
+        // A row of a chunk that this version does not know may carry any name; then the version is too old to tell.
+        let is_named = |row: RowId| {
+            self.chunk(row)
+                .is_none_or(|chunk| chunk.rows.name(usize::from(row.offset())) == element)
+        };
+        let row = match self.pending.find(hash, is_named) {
+            Some(row) => row,
+            None => self.table().find(hash, is_named),
+        };
+        match row {
+            None => Found::Absent,
+            Some(row) if self.chunk(row).is_some_and(|chunk| chunk.is_live(row.offset())) => Found::Row(row),
+            Some(_) => Found::Stale,
+        }
+    }
+
+    /// Like [`Self::find`], on the writer's private version, which is never stale.
+    fn find_private(&self, element: &[u8]) -> Option<RowId> {
+        match self.find(element) {
+            Found::Row(row) => Some(row),
+            Found::Absent => None,
+            Found::Stale => unreachable!("the writer's version is the newest"),
+        }
+    }
+
+    /// Whether the writer's private version has an element of that name.
+    pub fn contains(&self, element: &[u8]) -> bool {
+        self.find_private(element).is_some()
+    }
+
+    /// Name of a live row's element.
+    pub fn name(&self, row: RowId) -> &[u8] {
+        self.live_chunk(row).rows.name(usize::from(row.offset()))
+    }
+
+    /// Attributes of a live row's element.
+    pub fn attributes(&self, row: RowId) -> Option<&[u8]> {
+        self.live_chunk(row).attributes(row.offset())
+    }
+
+    /// Vector of a live row.
+    ///
+    /// # Errors
+    /// When the file that holds it is damaged there.
+    pub fn vector(&self, row: RowId) -> Result<Cow<'_, [f32]>, CollectionError> {
+        self.live_chunk(row).vector(row.offset())
+    }
+
+    fn chunk_mut(&mut self, row: RowId) -> &mut Chunk {
+        match self.chunk_index(row.chunk()) {
+            Some(index) => Arc::make_mut(&mut self.chunks[index]),
+            None => unreachable!("row {row:?} is live in this version"),
+        }
+    }
+
+    fn set_id(&mut self, element: &[u8], current: Option<RowId>, new: Option<RowId>) {
+        let chunks = &self.chunks;
+        let name_of = |row: RowId| {
+            let index = chunks.binary_search_by_key(&row.chunk(), |chunk| chunk.number);
+            index.map(|index| chunks[index].rows.name(usize::from(row.offset())))
+        };
+        let is_named = |row: RowId| name_of(row).is_ok_and(|name| name == element);
+        self.pending.set(hash_name(element), current, new, is_named);
+    }
+
+    /// Adds an element or replaces its vector. True if it is new.
+    pub fn put(
+        &mut self,
+        element: &[u8],
+        vector: &[f32],
+        encoded: &Encoded,
+        attributes: &AttributeChange,
+    ) -> bool {
+        let current = self.find_private(element);
+        let kept = current.and_then(|row| self.live_chunk(row).shared_attributes(row.offset()));
+        let attributes = match attributes {
+            AttributeChange::Keep => kept.clone(),
+            AttributeChange::Set(value) => value.clone(),
+        };
+        let row = self.append(&NewRow {
+            codes: &encoded.codes,
+            scalars: encoded.scalars,
+            original: vector,
+            name: element,
+        });
+        self.set_id(element, current, Some(row));
+        if let Some(old) = current {
+            self.kill(old, kept.is_some());
+        }
+        if attributes.is_some() {
+            self.chunk_mut(row).set_attributes(row.offset(), attributes);
+            self.attributes_count += 1;
+        }
+        current.is_none()
+    }
+
+    fn append(&mut self, row: &NewRow<'_>) -> RowId {
+        if let Some(chunk) = self.chunks.last_mut()
+            && !chunk.closed
+        {
+            let chunk = Arc::make_mut(chunk);
+            if let Some(offset) = chunk.push(row) {
+                return RowId::new(chunk.number, offset);
+            }
+        }
+        let mut chunk = Chunk::new(self.next_chunk, self.params.row_shape());
+        self.next_chunk += 1;
+        let Some(offset) = chunk.push(row) else {
+            unreachable!("an empty chunk has room for one row")
+        };
+        let number = chunk.number;
+        self.chunks.push(Arc::new(chunk));
+        RowId::new(number, offset)
+    }
+
+    fn kill(&mut self, row: RowId, had_attributes: bool) {
+        self.attributes_count -= u64::from(had_attributes);
+        self.chunk_mut(row).kill(row.offset());
+    }
+
+    /// Removes an element. False if there is none of that name.
+    pub fn remove(&mut self, element: &[u8]) -> bool {
+        let Some(row) = self.find_private(element) else {
+            return false;
+        };
+        self.set_id(element, Some(row), None);
+        let had_attributes = self.attributes(row).is_some();
+        self.kill(row, had_attributes);
+        true
+    }
+
+    /// Sets or removes an element's attributes, without a new row. False if there is none of that name.
+    pub fn set_attributes(&mut self, element: &[u8], attributes: Option<Attributes>) -> bool {
+        let Some(row) = self.find_private(element) else {
+            return false;
+        };
+        let had = self.attributes(row).is_some();
+        self.attributes_count += u64::from(attributes.is_some());
+        self.attributes_count -= u64::from(had);
+        self.chunk_mut(row).set_attributes(row.offset(), attributes);
+        true
+    }
+
+    /// Takes the changes of names that wait for this version to be published.
+    pub fn take_pending(&mut self) -> (Arc<RwLock<IdTable>>, PendingIds) {
+        (Arc::clone(&self.ids), std::mem::take(&mut self.pending))
+    }
+
+    /// Ends the growth of the last chunk, so that it can be sealed.
+    pub fn close_chunk(&mut self) {
+        if let Some(chunk) = self.chunks.last_mut() {
+            Arc::make_mut(chunk).closed = true;
+        }
+    }
+
+    /// Puts sealed rows in place of a chunk's rows in memory; see [`Chunk::adopt`]. False if the chunk is gone.
+    pub fn adopt(
+        &mut self,
+        number: u32,
+        rows: Arc<Rows>,
+        sealed_overlay: &OrdMap<u16, Option<Attributes>>,
+    ) -> bool {
+        match self.chunk_index(number) {
+            Some(index) => {
+                Arc::make_mut(&mut self.chunks[index]).adopt(rows, sealed_overlay);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Bytes of memory taken, mapped files not counted.
+    pub fn size_bytes(&self) -> usize {
+        let chunks: usize = self.chunks.iter().map(|chunk| chunk.size_bytes()).sum();
+        size_of::<Self>() + chunks + self.table().size_bytes()
+    }
+}
+
+/// Offsets of a chunk's live rows, ascending.
+pub fn live_offsets(chunk: &Chunk) -> impl Iterator<Item = u16> + '_ {
+    chunk.live.iter().zip(0u16..).flat_map(|(&word, index)| {
+        let mut rest = word;
+        std::iter::from_fn(move || {
+            let bit = rest.trailing_zeros();
+            rest &= rest.wrapping_sub(1);
+            u16::try_from(bit)
+                .ok()
+                .filter(|&bit| bit < 64)
+                .map(|bit| index * 64 + bit)
+        })
+    })
+}

@@ -1,0 +1,314 @@
+//! Rows of a sealed chunk, read from the tagged sections of an immutable mapped file.
+
+use bytes::Bytes;
+
+use super::chunk::Chunk;
+use super::{CollectionError, Tag};
+use crate::disk::sections::{LazySection, Section, SectionFile};
+use crate::vector::arena::{NewRow, RowShape, Run};
+use crate::vector::quant::Scalars;
+
+/// Mapped rows; see the module's text.
+pub struct SealedRows {
+    shape: RowShape,
+    len: usize,
+    file: SectionFile,
+    codes: Bytes,
+    scales: Bytes,
+    norms: Bytes,
+    residuals: Bytes,
+    biases: Bytes,
+    originals: Originals,
+    names: Strings,
+    attributes: Strings,
+}
+
+enum Originals {
+    /// Verified when the file was opened, because every scan reads them.
+    Resident(Bytes),
+    /// Verified where they are touched.
+    Lazy(LazySection),
+}
+
+/// Byte strings: where each begins (one u32 more than there are strings), and their bytes.
+struct Strings {
+    starts: Bytes,
+    bytes: Bytes,
+}
+
+impl Strings {
+    fn get(&self, index: usize) -> &[u8] {
+        let starts: &[u32] = bytemuck::cast_slice(&self.starts);
+        &self.bytes[starts[index] as usize..starts[index + 1] as usize]
+    }
+
+    /// Whether there are `len` strings that lie one after the other inside the bytes.
+    fn is_sound(&self, len: usize) -> bool {
+        match bytemuck::try_cast_slice::<u8, u32>(&self.starts) {
+            Ok(starts) => {
+                starts.len() == len + 1
+                    && starts.is_sorted()
+                    && starts.last().is_some_and(|&end| end as usize <= self.bytes.len())
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+/// Sections begin at multiples of 4096, so their floats are aligned; an empty one may be anywhere.
+fn as_floats(bytes: &[u8]) -> &[f32] {
+    if bytes.is_empty() {
+        &[]
+    } else {
+        bytemuck::cast_slice(bytes)
+    }
+}
+
+impl SealedRows {
+    /// Takes the sections of a verified file as `len` rows of this shape.
+    ///
+    /// # Errors
+    /// When a section is missing or has another size than the rows need.
+    pub fn open(file: SectionFile, shape: RowShape, len: usize) -> Result<Self, CollectionError> {
+        let damaged = |what| CollectionError::Sealed {
+            file: file.name().to_owned(),
+            what,
+        };
+        let section = |tag: Tag| file.section(tag as u32).unwrap_or_default();
+        let floats = |tag: Tag, count: usize| {
+            let bytes = section(tag);
+            if bytes.len() != count * size_of::<f32>() {
+                return Err(damaged("a section does not have the size of its rows"));
+            }
+            Ok(bytes)
+        };
+        let strings = |starts: Tag, bytes: Tag| {
+            let strings = Strings {
+                starts: section(starts),
+                bytes: section(bytes),
+            };
+            strings
+                .is_sound(len)
+                .then_some(strings)
+                .ok_or_else(|| damaged("its strings overlap or are cut"))
+        };
+        let codes = section(Tag::Codes);
+        if codes.len() != len * shape.code_bytes {
+            return Err(damaged("its codes do not have the size of its rows"));
+        }
+        let originals = if shape.code_bytes == 0 {
+            Originals::Resident(floats(Tag::Originals, len * shape.original_len)?)
+        } else {
+            let section = file
+                .lazy_section(Tag::Originals as u32)
+                .ok_or_else(|| damaged("it has no originals"))?;
+            if section.len() != len * shape.original_len * size_of::<f32>() {
+                return Err(damaged("its originals do not have the size of its rows"));
+            }
+            Originals::Lazy(section)
+        };
+        Ok(Self {
+            shape,
+            len,
+            codes,
+            scales: floats(Tag::Scales, len)?,
+            norms: floats(Tag::Norms, len)?,
+            residuals: floats(Tag::Residuals, len)?,
+            biases: floats(Tag::Biases, if shape.biased { len } else { 0 })?,
+            originals,
+            names: strings(Tag::NameStarts, Tag::Names)?,
+            attributes: strings(Tag::AttributeStarts, Tag::Attributes)?,
+            file,
+        })
+    }
+
+    /// The file's name.
+    pub fn file_name(&self) -> &str {
+        self.file.name()
+    }
+
+    /// The hash that pins the file's content.
+    pub fn pin(&self) -> [u8; 32] {
+        self.file.pin()
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Codes of a row.
+    pub fn codes(&self, offset: usize) -> &[u8] {
+        &self.codes[offset * self.shape.code_bytes..(offset + 1) * self.shape.code_bytes]
+    }
+
+    /// The f32 original of a row.
+    ///
+    /// # Errors
+    /// When the file is damaged there.
+    pub fn original(&self, offset: usize) -> Result<&[f32], CollectionError> {
+        let len = self.shape.original_len * size_of::<f32>();
+        let range = offset * len..(offset + 1) * len;
+        let bytes = match &self.originals {
+            Originals::Resident(bytes) => &bytes[range],
+            Originals::Lazy(section) => section.read(range)?,
+        };
+        Ok(as_floats(bytes))
+    }
+
+    /// Scalars of a row.
+    pub fn scalars(&self, offset: usize) -> Scalars {
+        let at = |bytes: &Bytes| as_floats(bytes)[offset];
+        Scalars {
+            scale: at(&self.scales),
+            norm: at(&self.norms),
+            residual: at(&self.residuals),
+            bias: if self.shape.biased { at(&self.biases) } else { 0.0 },
+        }
+    }
+
+    /// Element name of a row.
+    pub fn name(&self, offset: usize) -> &[u8] {
+        self.names.get(offset)
+    }
+
+    /// Attributes sealed with a row.
+    pub fn attributes(&self, offset: usize) -> Option<&[u8]> {
+        // The first byte says that there are attributes, which may be empty.
+        self.attributes.get(offset).get(1..)
+    }
+
+    /// The first `len` rows as one run.
+    pub fn run(&self, len: usize) -> Run<'_> {
+        let originals = match &self.originals {
+            Originals::Resident(bytes) => &as_floats(bytes)[..len * self.shape.original_len],
+            Originals::Lazy(_) => &[],
+        };
+        Run {
+            first: 0,
+            codes: &self.codes[..len * self.shape.code_bytes],
+            originals,
+            scales: &as_floats(&self.scales)[..len],
+            biases: &as_floats(&self.biases)[..if self.shape.biased { len } else { 0 }],
+        }
+    }
+}
+
+/// The arrays of a chunk as they are written: as sections of its file, or archived in the state file while the chunk is
+/// still partial.
+#[derive(Default, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct ArraysV1 {
+    codes: Vec<u8>,
+    originals: Vec<f32>,
+    scales: Vec<f32>,
+    norms: Vec<f32>,
+    residuals: Vec<f32>,
+    biases: Vec<f32>,
+    name_starts: Vec<u32>,
+    names: Vec<u8>,
+    attribute_starts: Vec<u32>,
+    attributes: Vec<u8>,
+}
+
+impl ArraysV1 {
+    /// Copies a chunk's rows, dead ones too (rows keep their numbers).
+    ///
+    /// # Errors
+    /// When names or attributes are too long together for their 32-bit positions.
+    pub fn copy(chunk: &Chunk, shape: RowShape) -> Result<Self, CollectionError> {
+        let too_long = |_| CollectionError::TooLong;
+        let mut arrays = Self {
+            name_starts: vec![0],
+            attribute_starts: vec![0],
+            ..Self::default()
+        };
+        for at in 0..chunk.len {
+            arrays.codes.extend_from_slice(chunk.rows.codes(at));
+            arrays.originals.extend_from_slice(chunk.rows.original(at)?);
+            let scalars = chunk.rows.scalars(at);
+            arrays.scales.push(scalars.scale);
+            arrays.norms.push(scalars.norm);
+            arrays.residuals.push(scalars.residual);
+            if shape.biased {
+                arrays.biases.push(scalars.bias);
+            }
+            arrays.names.extend_from_slice(chunk.rows.name(at));
+            arrays
+                .name_starts
+                .push(u32::try_from(arrays.names.len()).map_err(too_long)?);
+            if let Some(attributes) = u16::try_from(at).ok().and_then(|offset| chunk.attributes(offset)) {
+                arrays.attributes.push(1);
+                arrays.attributes.extend_from_slice(attributes);
+            }
+            arrays
+                .attribute_starts
+                .push(u32::try_from(arrays.attributes.len()).map_err(too_long)?);
+        }
+        Ok(arrays)
+    }
+
+    /// The sections of the chunk's file.
+    pub fn sections(&self, shape: RowShape) -> Vec<Section<'_>> {
+        let section = |tag: Tag, bytes, lazy| Section {
+            tag: tag as u32,
+            parts: vec![bytes],
+            lazy,
+        };
+        vec![
+            section(Tag::Codes, &self.codes[..], false),
+            section(Tag::Scales, bytemuck::cast_slice(&self.scales), false),
+            section(Tag::Norms, bytemuck::cast_slice(&self.norms), false),
+            section(Tag::Residuals, bytemuck::cast_slice(&self.residuals), false),
+            section(Tag::Biases, bytemuck::cast_slice(&self.biases), false),
+            section(Tag::NameStarts, bytemuck::cast_slice(&self.name_starts), false),
+            section(Tag::Names, &self.names, false),
+            section(
+                Tag::AttributeStarts,
+                bytemuck::cast_slice(&self.attribute_starts),
+                false,
+            ),
+            section(Tag::Attributes, &self.attributes, false),
+            section(
+                Tag::Originals,
+                bytemuck::cast_slice(&self.originals),
+                shape.code_bytes != 0,
+            ),
+        ]
+    }
+
+    /// Puts the rows of a partial chunk back into memory; `None` if the arrays do not fit together.
+    pub fn restore(&self, number: u32, shape: RowShape, len: usize, live: Vec<u64>) -> Option<Chunk> {
+        let mut chunk = Chunk::new(number, shape);
+        let string = |starts: &[u32], bytes: &[u8], at: usize| {
+            let (start, end) = (*starts.get(at)? as usize, *starts.get(at + 1)? as usize);
+            bytes.get(start..end).map(<[u8]>::to_vec)
+        };
+        for at in 0..len {
+            let scalars = Scalars {
+                scale: *self.scales.get(at)?,
+                norm: *self.norms.get(at)?,
+                residual: *self.residuals.get(at)?,
+                bias: if shape.biased { *self.biases.get(at)? } else { 0.0 },
+            };
+            let offset = chunk.push(&NewRow {
+                codes: self
+                    .codes
+                    .get(at * shape.code_bytes..(at + 1) * shape.code_bytes)?,
+                scalars,
+                original: self
+                    .originals
+                    .get(at * shape.original_len..(at + 1) * shape.original_len)?,
+                name: &string(&self.name_starts, &self.names, at)?,
+            })?;
+            if let [1, attributes @ ..] = &string(&self.attribute_starts, &self.attributes, at)?[..] {
+                chunk.set_attributes(offset, Some(attributes.into()));
+            }
+        }
+        chunk.set_live(live).then_some(chunk)
+    }
+}

@@ -1,0 +1,236 @@
+//! The connection itself: PING, ECHO, QUIT, HELLO, AUTH, SELECT, CLIENT.
+
+use super::parse::{integer, is_word};
+use super::reply::{Protocol, Reply};
+use super::request::Request;
+use super::session::Session;
+use super::{CommandError, Context};
+use crate::access;
+use crate::clock;
+
+/// The version of Redis whose behaviour clients may expect.
+pub const REDIS_VERSION: &str = "8.2.0";
+
+const WRONG_PASSWORD: CommandError =
+    CommandError::text("WRONGPASS invalid username-password pair or user is disabled.");
+
+/// `PING [message]`
+pub(super) fn ping(_: &mut Session, _: &Context, request: &Request) -> Result<Reply, CommandError> {
+    match request.len() {
+        1 => Ok(Reply::simple("PONG")),
+        2 => Ok(Reply::Bulk(request.bytes(1))),
+        _ => Err(CommandError::Arity("ping".into())),
+    }
+}
+
+/// `ECHO message`
+pub(super) fn echo(_: &mut Session, _: &Context, request: &Request) -> Result<Reply, CommandError> {
+    Ok(Reply::Bulk(request.bytes(1)))
+}
+
+/// `QUIT`
+pub(super) fn quit(session: &mut Session, _: &Context, _: &Request) -> Result<Reply, CommandError> {
+    session.closing = true;
+    Ok(Reply::ok())
+}
+
+/// `SELECT index`: there is database 0.
+pub(super) fn select(_: &mut Session, _: &Context, request: &Request) -> Result<Reply, CommandError> {
+    match integer(request.arg(1)) {
+        Some(0) => Ok(Reply::ok()),
+        Some(_) => Err(CommandError::text("ERR DB index is out of range")),
+        None => Err(CommandError::text("ERR value is not an integer or out of range")),
+    }
+}
+
+/// `AUTH [username] password`
+pub(super) fn auth(
+    session: &mut Session,
+    context: &Context,
+    request: &Request,
+) -> Result<Reply, CommandError> {
+    match request.len() {
+        2 if context.config().requirepass.is_empty() => Err(CommandError::text(
+            "ERR AUTH <password> called without any password configured for the default user. Are you sure your \
+             configuration is correct?",
+        )),
+        2 => log_in(session, context, b"default", request.arg(1)),
+        3 => log_in(session, context, request.arg(1), request.arg(2)),
+        _ => Err(CommandError::text("ERR syntax error")),
+    }?;
+    Ok(Reply::ok())
+}
+
+fn log_in(
+    session: &mut Session,
+    context: &Context,
+    user: &[u8],
+    password: &[u8],
+) -> Result<(), CommandError> {
+    let configured = context.config().requirepass.clone();
+    if user != b"default" || !(configured.is_empty() || access::password_matches(&configured, password)) {
+        return Err(WRONG_PASSWORD);
+    }
+    session.authenticated = true;
+    Ok(())
+}
+
+/// `HELLO [protover [AUTH username password] [SETNAME clientname]]`: nothing changes unless all of it is right.
+pub(super) fn hello(
+    session: &mut Session,
+    context: &Context,
+    request: &Request,
+) -> Result<Reply, CommandError> {
+    let mut protocol = session.protocol;
+    if request.len() > 1 {
+        protocol = match integer(request.arg(1)) {
+            Some(2) => Protocol::Resp2,
+            Some(3) => Protocol::Resp3,
+            Some(_) => return Err(CommandError::text("NOPROTO unsupported protocol version")),
+            None => {
+                let text = "ERR Protocol version is not an integer or out of range";
+                return Err(CommandError::text(text));
+            }
+        };
+    }
+    let mut credentials = None;
+    let mut name = None;
+    let mut next = 2;
+    while let Some(word) = request.get(next) {
+        let left = request.len() - next - 1;
+        if is_word(word, "AUTH") && left >= 2 {
+            credentials = Some((request.arg(next + 1), request.arg(next + 2)));
+            next += 3;
+        } else if is_word(word, "SETNAME") && left >= 1 {
+            name = Some(checked_name(request.arg(next + 1))?);
+            next += 2;
+        } else {
+            let word = String::from_utf8_lossy(word).into_owned();
+            return Err(CommandError::Text(
+                format!("ERR Syntax error in HELLO option '{word}'").into(),
+            ));
+        }
+    }
+    match credentials {
+        Some((user, password)) => log_in(session, context, user, password)?,
+        None if !session.authenticated => {
+            return Err(CommandError::text(
+                "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH \
+                 <user> <pass> option can be used to authenticate the client and select the RESP protocol version at \
+                 the same time",
+            ));
+        }
+        None => {}
+    }
+    session.protocol = protocol;
+    if let Some(name) = name {
+        session.name = name;
+    }
+    let field = |name, value| (Reply::text(name), value);
+    let version = if protocol == Protocol::Resp3 { 3 } else { 2 };
+    let module = Reply::Map(vec![
+        field("name", Reply::text("vectorset")),
+        field("ver", Reply::Integer(1)),
+        field("path", Reply::text("")),
+        field("args", Reply::Array(Vec::new())),
+    ]);
+    Ok(Reply::Map(vec![
+        field("server", Reply::text("redis")),
+        field("version", Reply::text(REDIS_VERSION)),
+        field("proto", Reply::Integer(version)),
+        field(
+            "id",
+            Reply::Integer(i64::try_from(session.id).unwrap_or(i64::MAX)),
+        ),
+        field("mode", Reply::text("standalone")),
+        field("role", Reply::text("master")),
+        field("modules", Reply::Array(vec![module])),
+    ]))
+}
+
+fn checked_name(name: &[u8]) -> Result<Vec<u8>, CommandError> {
+    if name.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
+        Ok(name.to_vec())
+    } else {
+        Err(CommandError::text(
+            "ERR Client names cannot contain spaces, newlines or special characters.",
+        ))
+    }
+}
+
+/// `CLIENT ID | INFO | GETNAME | SETNAME name | SETINFO LIB-NAME name | SETINFO LIB-VER version`
+pub(super) fn client(session: &mut Session, _: &Context, request: &Request) -> Result<Reply, CommandError> {
+    let verb = request.arg(1);
+    let arity = |name: &'static str, len: usize| match request.len() == len {
+        true => Ok(()),
+        false => Err(CommandError::Arity(format!("client|{name}").into())),
+    };
+    if is_word(verb, "ID") {
+        arity("id", 2)?;
+        Ok(Reply::Integer(i64::try_from(session.id).unwrap_or(i64::MAX)))
+    } else if is_word(verb, "INFO") {
+        arity("info", 2)?;
+        Ok(Reply::Verbatim(describe(session) + "\n"))
+    } else if is_word(verb, "GETNAME") {
+        arity("getname", 2)?;
+        Ok(if session.name.is_empty() {
+            Reply::Null
+        } else {
+            Reply::bulk(&session.name)
+        })
+    } else if is_word(verb, "SETNAME") {
+        arity("setname", 3)?;
+        session.name = checked_name(request.arg(2))?;
+        Ok(Reply::ok())
+    } else if is_word(verb, "SETINFO") {
+        arity("setinfo", 4)?;
+        set_info(session, request)
+    } else {
+        let verb = String::from_utf8_lossy(verb).into_owned();
+        Err(CommandError::Text(
+            format!("ERR unknown subcommand '{verb}'. Try CLIENT HELP.").into(),
+        ))
+    }
+}
+
+fn set_info(session: &mut Session, request: &Request) -> Result<Reply, CommandError> {
+    let (option, value) = (request.arg(2), request.arg(3));
+    let field = if is_word(option, "LIB-NAME") {
+        &mut session.library
+    } else if is_word(option, "LIB-VER") {
+        &mut session.library_version
+    } else {
+        let option = String::from_utf8_lossy(option).into_owned();
+        return Err(CommandError::Text(
+            format!("ERR Unrecognized option '{option}'").into(),
+        ));
+    };
+    if !value.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
+        let option = String::from_utf8_lossy(option).to_lowercase();
+        let text = format!("ERR {option} cannot contain spaces, newlines or special characters.");
+        return Err(CommandError::Text(text.into()));
+    }
+    *field = value.to_vec();
+    Ok(Reply::ok())
+}
+
+fn describe(session: &Session) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let age_s = clock::now_ms().saturating_sub(session.accepted_ms) / 1000;
+    let queued = session
+        .transaction
+        .as_ref()
+        .map_or(-1, |queued| i64::try_from(queued.commands.len()).unwrap_or(-1));
+    format!(
+        "id={} addr={} laddr={} name={} age={age_s} idle=0 flags=N db=0 sub=0 psub=0 ssub=0 multi={queued} watch={} \
+         resp={} cmd=client|info user=default lib-name={} lib-ver={}",
+        session.id,
+        session.peer,
+        session.local,
+        text(&session.name),
+        session.watched.len(),
+        if session.protocol == Protocol::Resp3 { 3 } else { 2 },
+        text(&session.library),
+        text(&session.library_version),
+    )
+}

@@ -1,0 +1,305 @@
+//! Commands: one table (`table.rs`), one file per family. A command's function parses the request into something
+//! typed, asks the store, and shapes the reply. Nothing here knows of sockets.
+
+mod admin;
+mod connection;
+mod info;
+mod keys;
+pub mod parse;
+pub mod reply;
+pub mod request;
+pub mod session;
+pub mod table;
+pub mod transaction;
+mod vadd;
+mod vectors;
+mod vsim;
+
+use std::borrow::Cow;
+use std::pin::Pin;
+use std::sync::{Arc, RwLock};
+
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::collection::search::SearchRequest;
+use crate::collection::{Collection, CollectionError};
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::store::executor::search_here;
+use crate::store::state::{Key, NamespaceId, Snapshot};
+use crate::store::{Store, Txn};
+use reply::Reply;
+use request::Request;
+use session::Session;
+use table::CommandSpec;
+pub use vsim::Shape;
+
+/// Why a command is answered with an error.
+#[derive(Debug, Error)]
+pub enum CommandError {
+    /// The text of the error reply, code included.
+    #[error("{0}")]
+    Text(Cow<'static, str>),
+    /// Not as many arguments as the command takes.
+    #[error("ERR wrong number of arguments for '{0}' command")]
+    Arity(Cow<'static, str>),
+    /// A collection's data is damaged.
+    #[error("ERR {0}")]
+    Collection(#[from] CollectionError),
+    /// The snapshot is too old to tell; the command is run again on a newer one. Never seen by a client.
+    #[error("ERR the element is being changed, try again")]
+    Stale,
+}
+
+impl CommandError {
+    /// An error with a fixed text.
+    pub const fn text(text: &'static str) -> Self {
+        Self::Text(Cow::Borrowed(text))
+    }
+}
+
+impl From<CommandError> for Reply {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::Text(text) => Self::error(text),
+            other => Self::error(other.to_string()),
+        }
+    }
+}
+
+/// How the server is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shutdown {
+    /// Take a checkpoint first.
+    pub save: bool,
+    /// End even if the checkpoint fails and there is no log.
+    pub force: bool,
+}
+
+/// A wish to end the server, and whom to tell if it cannot be granted.
+pub type ShutdownWish = (Shutdown, oneshot::Sender<String>);
+
+/// What all connections share.
+pub struct Context {
+    /// The data.
+    pub store: Store,
+    /// The configuration.
+    pub config: RwLock<Config>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// When the server started, unix milliseconds.
+    pub started_ms: u64,
+    /// The port it listens on.
+    pub port: u16,
+    /// A random name of this run, for INFO.
+    pub run_id: String,
+    /// Where SHUTDOWN is sent.
+    pub shutdown: mpsc::UnboundedSender<ShutdownWish>,
+}
+
+impl Context {
+    /// The configuration as it is now.
+    pub fn config(&self) -> std::sync::RwLockReadGuard<'_, Config> {
+        self.config
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// A command that reads or prepares a write.
+pub struct Call<'a> {
+    /// The server.
+    pub context: &'a Context,
+    /// What it sees.
+    pub snapshot: &'a Snapshot,
+    /// Where its keys are.
+    pub namespace: NamespaceId,
+    /// Its arguments.
+    pub request: &'a Request,
+}
+
+impl<'a> Call<'a> {
+    /// The key in an argument.
+    pub fn key(&self, index: usize) -> Key {
+        Key::new(self.request.bytes(index))
+    }
+
+    /// The collection whose key is in an argument.
+    pub fn collection(&self, index: usize) -> Option<&'a Arc<Collection>> {
+        self.snapshot.get(self.namespace, &self.key(index))
+    }
+}
+
+/// What a reading command gives.
+pub enum Outcome {
+    /// Its reply.
+    Reply(Reply),
+    /// A search to be made; its reply comes from the results.
+    Search(Search),
+}
+
+/// A search and how to answer it.
+pub struct Search {
+    /// Where and what.
+    pub request: SearchRequest,
+    /// How.
+    pub shape: Shape,
+}
+
+impl Search {
+    /// Runs the search on the caller's thread.
+    fn here(self) -> Reply {
+        let collection = Arc::clone(&self.request.collection);
+        self.shape.reply(&collection, &search_here(self.request))
+    }
+}
+
+/// A write that has been parsed and prepared; what is left is done by the writer.
+pub type WriteOp = Box<dyn FnOnce(&mut Txn<'_>) -> Reply + Send>;
+
+/// Something to wait for, such as a checkpoint.
+pub type Waiting = Pin<Box<dyn Future<Output = Reply> + Send>>;
+
+/// How a command is carried out.
+#[derive(Clone, Copy)]
+pub enum Handler {
+    /// About the connection or the server; done at once.
+    Session(fn(&mut Session, &Context, &Request) -> Result<Reply, CommandError>),
+    /// Reads the data as the writes before it left them.
+    Read(fn(&Call<'_>) -> Result<Outcome, CommandError>),
+    /// Changes the data.
+    Write(fn(&Call<'_>) -> Result<WriteOp, CommandError>),
+    /// Takes its time.
+    Wait(fn(&Arc<Context>, &Request) -> Result<Waiting, CommandError>),
+    /// One of MULTI, EXEC, DISCARD, WATCH, UNWATCH.
+    Transaction(transaction::Verb),
+}
+
+/// What the connection has to do for a request.
+pub enum Step {
+    /// Answer it.
+    Reply(Reply),
+    /// Run it on a snapshot that has the connection's earlier writes.
+    Read(fn(&Call<'_>) -> Result<Outcome, CommandError>, Request),
+    /// Remember the keys' state, once the connection's earlier writes are published.
+    Watch(Request),
+    /// Give it to the writer.
+    Write(WriteOp),
+    /// Wait for it, once the connection's earlier writes are in line.
+    Wait(Waiting),
+}
+
+/// Decides what a request asks for.
+pub fn step(session: &mut Session, context: &Arc<Context>, request: Request) -> Step {
+    match try_step(session, context, request) {
+        Ok(step) => step,
+        Err(error) => Step::Reply(error.into()),
+    }
+}
+
+fn try_step(session: &mut Session, context: &Arc<Context>, request: Request) -> Result<Step, CommandError> {
+    let spec = match check(session, &request) {
+        Ok(spec) => spec,
+        Err(error) => {
+            session.fail_transaction();
+            return Err(error);
+        }
+    };
+    if let Some(reply) = session.queue(spec, &request)? {
+        return Ok(Step::Reply(reply));
+    }
+    Ok(match spec.handler {
+        Handler::Session(run) => Step::Reply(run(session, context, &request)?),
+        Handler::Read(run) => Step::Read(run, request),
+        Handler::Write(prepare) => Step::Write(prepare_write(prepare, session, context, &request)?),
+        Handler::Wait(run) => Step::Wait(run(context, &request)?),
+        Handler::Transaction(verb) => transaction::step(verb, session, context, request)?,
+    })
+}
+
+/// Checks that the request names a command, may be sent, and has as many arguments as the command takes.
+fn check(session: &Session, request: &Request) -> Result<&'static CommandSpec, CommandError> {
+    let spec = table::find(request.arg(0)).ok_or_else(|| unknown_command(request))?;
+    if !spec.takes(request.len()) {
+        return Err(CommandError::Arity(spec.error_name()));
+    }
+    if !session.authenticated && !spec.without_auth() {
+        return Err(CommandError::text("NOAUTH Authentication required."));
+    }
+    Ok(spec)
+}
+
+fn prepare_write(
+    prepare: fn(&Call<'_>) -> Result<WriteOp, CommandError>,
+    session: &Session,
+    context: &Context,
+    request: &Request,
+) -> Result<WriteOp, CommandError> {
+    let snapshot = context.store.snapshot();
+    prepare(&Call {
+        context,
+        snapshot: &snapshot,
+        namespace: session.namespace,
+        request,
+    })
+}
+
+/// Bytes of an unknown command's name and arguments that its error repeats.
+const SHOWN_BYTES: usize = 128;
+
+fn unknown_command(request: &Request) -> CommandError {
+    let shown =
+        |bytes: &[u8], most: usize| String::from_utf8_lossy(&bytes[..bytes.len().min(most)]).into_owned();
+    let name = shown(request.arg(0), SHOWN_BYTES);
+    let mut arguments = String::new();
+    for argument in request.args().skip(1) {
+        if arguments.len() >= SHOWN_BYTES {
+            break;
+        }
+        arguments.push_str(&format!("'{}' ", shown(argument, SHOWN_BYTES - arguments.len())));
+    }
+    CommandError::Text(format!("ERR unknown command '{name}', with args beginning with: {arguments}").into())
+}
+
+/// Runs a reading command, again on a newer snapshot if the one it had was too old to tell.
+pub fn read(
+    run: fn(&Call<'_>) -> Result<Outcome, CommandError>,
+    context: &Context,
+    namespace: NamespaceId,
+    request: &Request,
+) -> Outcome {
+    loop {
+        let snapshot = context.store.snapshot();
+        match run(&Call {
+            context,
+            snapshot: &snapshot,
+            namespace,
+            request,
+        }) {
+            Ok(outcome) => return outcome,
+            Err(CommandError::Stale) => std::thread::yield_now(),
+            Err(error) => return Outcome::Reply(error.into()),
+        }
+    }
+}
+
+/// Runs a reading command on the writer's private state, inside a transaction.
+fn read_private(
+    run: fn(&Call<'_>) -> Result<Outcome, CommandError>,
+    context: &Context,
+    snapshot: &Snapshot,
+    namespace: NamespaceId,
+    request: &Request,
+) -> Reply {
+    match run(&Call {
+        context,
+        snapshot,
+        namespace,
+        request,
+    }) {
+        Ok(Outcome::Reply(reply)) => reply,
+        Ok(Outcome::Search(search)) => search.here(),
+        Err(error) => error.into(),
+    }
+}

@@ -1,0 +1,299 @@
+//! The one table of commands: how each is carried out, and everything COMMAND tells about it.
+
+use std::borrow::Cow;
+
+use super::Handler;
+use super::reply::Reply;
+use super::transaction::Verb;
+use super::{admin, connection, info, keys, vadd, vectors, vsim};
+
+/// Which family a command belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// The connection itself.
+    Connection,
+    /// Keys of any kind.
+    Generic,
+    /// The server.
+    Server,
+    /// MULTI and its kin.
+    Transactions,
+    /// Vector sets.
+    VectorSet,
+}
+
+impl Group {
+    /// The name COMMAND DOCS gives.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connection => "connection",
+            Self::Generic => "generic",
+            Self::Server => "server",
+            Self::Transactions => "transactions",
+            Self::VectorSet => "vector_set",
+        }
+    }
+}
+
+/// Where a command's keys are: first argument, last (negative: from the end), and the distance between keys.
+pub type KeyRange = (i64, i64, i64);
+
+const NO_KEYS: KeyRange = (0, 0, 0);
+const ONE_KEY: KeyRange = (1, 1, 1);
+const ALL_KEYS: KeyRange = (1, -1, 1);
+
+/// A row of the table.
+pub struct CommandSpec {
+    /// Lower case; vector commands are shown in upper case, as Redis shows its module commands.
+    pub name: &'static str,
+    /// Arguments with the name; negative: at least that many.
+    pub arity: i64,
+    /// Redis's flags.
+    pub flags: &'static [&'static str],
+    /// Where keys are.
+    pub keys: KeyRange,
+    /// ACL categories besides those that follow from the flags.
+    pub categories: &'static [&'static str],
+    /// Family.
+    pub group: Group,
+    /// The version of Redis that brought it.
+    pub since: &'static str,
+    /// What its time depends on.
+    pub complexity: &'static str,
+    /// Its arguments.
+    pub syntax: &'static str,
+    /// What it does.
+    pub summary: &'static str,
+    /// How it is carried out.
+    pub handler: Handler,
+}
+
+impl CommandSpec {
+    /// Whether that many arguments, the name counted, are as many as it takes.
+    pub fn takes(&self, arguments: usize) -> bool {
+        match usize::try_from(self.arity) {
+            Ok(exact) => arguments == exact,
+            Err(_) => arguments as u64 >= self.arity.unsigned_abs(),
+        }
+    }
+
+    /// Its name as COMMAND and error messages show it.
+    pub fn error_name(&self) -> Cow<'static, str> {
+        match self.group {
+            Group::VectorSet => self.name.to_uppercase().into(),
+            _ => self.name.into(),
+        }
+    }
+
+    /// Whether it may be sent before authentication.
+    pub fn without_auth(&self) -> bool {
+        self.flags.contains(&"no_auth")
+    }
+
+    /// Its entry in COMMAND INFO.
+    pub fn info(&self) -> Reply {
+        let (first, last, step) = self.keys;
+        let words = |words: &mut dyn Iterator<Item = String>| Reply::Set(words.map(Reply::simple).collect());
+        Reply::Array(vec![
+            Reply::Bulk(self.error_name().into_owned().into()),
+            Reply::Integer(self.arity),
+            words(&mut self.flags.iter().map(|flag| (*flag).to_owned())),
+            Reply::Integer(first),
+            Reply::Integer(last),
+            Reply::Integer(step),
+            words(&mut self.acl_categories().map(|category| format!("@{category}"))),
+            Reply::Array(Vec::new()),
+            Reply::Array(Vec::new()),
+            Reply::Array(Vec::new()),
+        ])
+    }
+
+    /// ACL categories.
+    pub fn acl_categories(&self) -> impl Iterator<Item = &'static str> {
+        let flagged = [
+            ("readonly", "read"),
+            ("write", "write"),
+            ("admin", "admin"),
+            ("fast", "fast"),
+        ];
+        let from_flags = flagged
+            .into_iter()
+            .filter(|(flag, _)| self.flags.contains(flag))
+            .map(|(_, name)| name);
+        let slow = (!self.flags.contains(&"fast")).then_some("slow");
+        from_flags.chain(self.categories.iter().copied()).chain(slow)
+    }
+
+    /// Its entry in COMMAND DOCS.
+    pub fn docs(&self) -> Reply {
+        let field = |name, value: &'static str| (Reply::text(name), Reply::text(value));
+        Reply::Map(vec![
+            field("summary", self.summary),
+            field("since", self.since),
+            field("group", self.group.name()),
+            field("complexity", self.complexity),
+            field("syntax", self.syntax),
+        ])
+    }
+}
+
+/// Finds a command by name, in any case.
+pub fn find(name: &[u8]) -> Option<&'static CommandSpec> {
+    const LONGEST: usize = 32;
+    let mut lower = [0u8; LONGEST];
+    let lower = lower.get_mut(..name.len())?;
+    lower.copy_from_slice(name);
+    lower.make_ascii_lowercase();
+    let lower = &*lower;
+    let index = COMMANDS
+        .binary_search_by(|spec| spec.name.as_bytes().cmp(lower))
+        .ok()?;
+    Some(&COMMANDS[index])
+}
+
+const READ: &[&str] = &["readonly", "fast"];
+const WRITE: &[&str] = &["write", "fast"];
+const WRITE_SLOW: &[&str] = &["write"];
+const ADMIN: &[&str] = &["admin", "noscript"];
+const CONNECTION: &[&str] = &["noscript", "loading", "stale", "fast"];
+const BEFORE_AUTH: &[&str] = &["noscript", "loading", "stale", "fast", "no_auth"];
+
+macro_rules! command {
+    ($name:literal, $arity:literal, $flags:expr, $keys:expr, $categories:expr, $group:ident, $since:literal,
+     $complexity:literal, $syntax:literal, $summary:literal, $handler:expr) => {
+        CommandSpec {
+            name: $name,
+            arity: $arity,
+            flags: $flags,
+            keys: $keys,
+            categories: $categories,
+            group: Group::$group,
+            since: $since,
+            complexity: $complexity,
+            syntax: $syntax,
+            summary: $summary,
+            handler: $handler,
+        }
+    };
+}
+
+/// All commands, in the order of their names.
+#[rustfmt::skip]
+pub static COMMANDS: &[CommandSpec] = &[
+    command!("auth", -2, BEFORE_AUTH, NO_KEYS, &["connection"], Connection, "1.0.0", "O(1)",
+        "[username] password", "Authenticates the connection.", Handler::Session(connection::auth)),
+    command!("bgrewriteaof", 1, ADMIN, NO_KEYS, &["dangerous"], Server, "1.0.0", "O(1) to begin",
+        "", "Begins a checkpoint, after which the log is short again.", Handler::Wait(admin::bgrewriteaof)),
+    command!("bgsave", -1, ADMIN, NO_KEYS, &["dangerous"], Server, "1.0.0", "O(1) to begin",
+        "[SCHEDULE]", "Begins a checkpoint.", Handler::Wait(admin::bgsave)),
+    command!("client", -2, CONNECTION, NO_KEYS, &["connection"], Connection, "2.4.0", "O(1)",
+        "ID | INFO | GETNAME | SETNAME name | SETINFO LIB-NAME name | SETINFO LIB-VER version",
+        "Names the connection and tells about it.", Handler::Session(connection::client)),
+    command!("command", -1, &["loading", "stale"], NO_KEYS, &["connection"], Server, "2.8.13", "O(N) commands",
+        "[COUNT | DOCS [command ...] | INFO [command ...]]", "Tells about commands.", Handler::Session(admin::command)),
+    command!("config", -2, &["admin", "noscript", "loading", "stale"], NO_KEYS, &["dangerous"], Server, "2.0.0", "O(N) options",
+        "GET pattern [pattern ...]", "Shows the configuration.", Handler::Session(admin::config)),
+    command!("dbsize", 1, READ, NO_KEYS, &["keyspace"], Server, "1.0.0", "O(1)",
+        "", "Counts the keys.", Handler::Read(keys::dbsize)),
+    command!("del", -2, WRITE_SLOW, ALL_KEYS, &["keyspace"], Generic, "1.0.0", "O(N) keys",
+        "key [key ...]", "Removes keys.", Handler::Write(keys::del)),
+    command!("discard", 1, CONNECTION, NO_KEYS, &["transaction"], Transactions, "2.0.0", "O(N) queued commands",
+        "", "Forgets the queued commands.", Handler::Transaction(Verb::Discard)),
+    command!("echo", 2, &["fast", "loading", "stale"], NO_KEYS, &["connection"], Connection, "1.0.0", "O(1)",
+        "message", "Gives its argument back.", Handler::Session(connection::echo)),
+    command!("exec", 1, &["noscript", "loading", "stale"], NO_KEYS, &["transaction"], Transactions, "1.2.0", "that of its commands",
+        "", "Runs the queued commands as one.", Handler::Transaction(Verb::Exec)),
+    command!("exists", -2, READ, ALL_KEYS, &["keyspace"], Generic, "1.0.0", "O(N) keys",
+        "key [key ...]", "Counts those of the keys that exist.", Handler::Read(keys::exists)),
+    command!("flushall", -1, WRITE_SLOW, NO_KEYS, &["keyspace", "dangerous"], Server, "1.0.0", "O(1)",
+        "[ASYNC | SYNC]", "Removes all keys.", Handler::Write(keys::flush)),
+    command!("flushdb", -1, WRITE_SLOW, NO_KEYS, &["keyspace", "dangerous"], Server, "1.0.0", "O(1)",
+        "[ASYNC | SYNC]", "Removes all keys.", Handler::Write(keys::flush)),
+    command!("hello", -1, BEFORE_AUTH, NO_KEYS, &["connection"], Connection, "6.0.0", "O(1)",
+        "[protover [AUTH username password] [SETNAME clientname]]",
+        "Greets the server and chooses the protocol.", Handler::Session(connection::hello)),
+    command!("info", -1, &["loading", "stale"], NO_KEYS, &["dangerous"], Server, "1.0.0", "O(N) keys for the keyspace section",
+        "[section ...]", "Tells about the server.", Handler::Read(info::info)),
+    command!("lastsave", 1, &["loading", "stale", "fast"], NO_KEYS, &["admin", "dangerous"], Server, "1.0.0", "O(1)",
+        "", "Tells when the last checkpoint succeeded.", Handler::Session(admin::lastsave)),
+    command!("multi", 1, CONNECTION, NO_KEYS, &["transaction"], Transactions, "1.2.0", "O(1)",
+        "", "Queues the commands that follow.", Handler::Transaction(Verb::Multi)),
+    command!("ping", -1, &["fast"], NO_KEYS, &["connection"], Connection, "1.0.0", "O(1)",
+        "[message]", "Answers.", Handler::Session(connection::ping)),
+    command!("quit", -1, BEFORE_AUTH, NO_KEYS, &["connection"], Connection, "1.0.0", "O(1)",
+        "", "Closes the connection.", Handler::Session(connection::quit)),
+    command!("save", 1, ADMIN, NO_KEYS, &["dangerous"], Server, "1.0.0", "O(N) changed data",
+        "", "Takes a checkpoint and waits for it.", Handler::Wait(admin::save)),
+    command!("select", 2, &["loading", "stale", "fast"], NO_KEYS, &["connection"], Connection, "1.0.0", "O(1)",
+        "index", "Selects a database; there is database 0.", Handler::Session(connection::select)),
+    command!("shutdown", -1, &["admin", "noscript", "loading", "stale"], NO_KEYS, &["dangerous"], Server, "1.0.0", "O(N) changed data",
+        "[NOSAVE | SAVE] [NOW] [FORCE]", "Syncs the log, takes a checkpoint and ends the server.", Handler::Wait(admin::shutdown)),
+    command!("type", 2, READ, ONE_KEY, &["keyspace"], Generic, "1.0.0", "O(1)",
+        "key", "Tells what a key holds.", Handler::Read(keys::type_of)),
+    command!("unlink", -2, WRITE, ALL_KEYS, &["keyspace"], Generic, "4.0.0", "O(N) keys",
+        "key [key ...]", "Removes keys.", Handler::Write(keys::del)),
+    command!("unwatch", 1, CONNECTION, NO_KEYS, &["transaction"], Transactions, "2.2.0", "O(1)",
+        "", "Forgets the watched keys.", Handler::Transaction(Verb::Unwatch)),
+    command!("vadd", -5, &["write", "denyoom", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(dimension)",
+        "key [REDUCE dim] (FP32 blob | VALUES n f1 ... fn) element [CAS] [NOQUANT | Q8 | BIN] [EF n] [SETATTR json] [M n]",
+        "Adds an element to a vector set or replaces its vector.", Handler::Write(vadd::vadd)),
+    command!("vcard", 2, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
+        "key", "Counts the elements.", Handler::Read(vectors::vcard)),
+    command!("vdim", 2, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
+        "key", "Tells the dimension of the vectors.", Handler::Read(vectors::vdim)),
+    command!("vemb", -3, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(dimension)",
+        "key element", "Gives the vector of an element.", Handler::Read(vectors::vemb)),
+    command!("vgetattr", 3, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
+        "key element", "Gives the attributes of an element.", Handler::Read(vectors::vgetattr)),
+    command!("vinfo", 2, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
+        "key", "Tells about a vector set.", Handler::Read(vectors::vinfo)),
+    command!("vismember", 3, &["readonly", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
+        "key element", "Tells whether there is an element of that name.", Handler::Read(vectors::vismember)),
+    command!("vrem", 3, &["write", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
+        "key element", "Removes an element.", Handler::Write(vectors::vrem)),
+    command!("vsetattr", 4, &["write", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
+        "key element json", "Sets the attributes of an element.", Handler::Write(vectors::vsetattr)),
+    command!("vsim", -4, &["readonly", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(N) rows, shared by waiting searches",
+        "key (ELE element | FP32 blob | VALUES n f1 ... fn) [WITHSCORES] [WITHATTRIBS] [COUNT n] [EPSILON d] [EF n] [FILTER expr] [FILTER-EF n] [TRUTH] [NOTHREAD]",
+        "Finds the elements most similar to a vector.", Handler::Read(vsim::vsim)),
+    command!("watch", -2, CONNECTION, ALL_KEYS, &["transaction"], Transactions, "2.2.0", "O(N) keys",
+        "key [key ...]", "Lets EXEC fail if one of the keys changes before it.", Handler::Transaction(Verb::Watch)),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_sorted_lower_case_and_found_in_any_case() {
+        assert!(COMMANDS.is_sorted_by(|a, b| a.name < b.name));
+        for spec in COMMANDS {
+            assert_eq!(spec.name, spec.name.to_lowercase());
+            assert_eq!(
+                find(spec.name.to_uppercase().as_bytes()).map(|found| found.name),
+                Some(spec.name)
+            );
+        }
+        assert!(find(b"").is_none());
+        assert!(find(&[b'x'; 100]).is_none());
+    }
+
+    #[test]
+    fn every_command_says_what_it_does() {
+        for spec in COMMANDS {
+            assert!(
+                !spec.summary.is_empty() && !spec.complexity.is_empty(),
+                "{}",
+                spec.name
+            );
+            let reads = spec.flags.contains(&"readonly");
+            let writes = spec.flags.contains(&"write");
+            assert_eq!(writes, matches!(spec.handler, Handler::Write(_)), "{}", spec.name);
+            assert!(
+                !reads || matches!(spec.handler, Handler::Read(_)),
+                "{}",
+                spec.name
+            );
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! VADD, and what it shares with VSIM: reading a vector from the arguments.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::parse::{float, integer, integer_within, is_word};
+use super::reply::Reply;
+use super::request::Request;
+use super::{Call, CommandError, WriteOp};
+use crate::collection::{
+    AttributeChange, Attributes, Collection, Encoded, MAX_ATTRIBUTE_BYTES, MAX_DIMENSION, MAX_ELEMENT_BYTES,
+    Params,
+};
+use crate::metrics;
+use crate::store::Txn;
+use crate::store::change::Change;
+use crate::store::state::{Applied, Key, NamespaceId};
+use crate::vector::{Layout, Metric, Quantization, project};
+
+/// The graph's M when it is not given.
+pub const DEFAULT_M: u32 = 16;
+const M_RANGE: (i64, i64) = (4, 4096);
+/// What EF may be.
+pub const EF_RANGE: (i64, i64) = (1, 1_000_000);
+
+const BAD_VECTOR: CommandError = CommandError::text("ERR invalid vector specification");
+
+/// Reads `FP32 blob` or `VALUES n f1 ... fn` at an argument. Gives the vector and the argument after it. Components
+/// must be finite.
+pub(super) fn vector(request: &Request, at: usize) -> Result<(Vec<f32>, usize), CommandError> {
+    let (vector, next) = read_vector(request, at).ok_or(BAD_VECTOR)?;
+    let sound =
+        !vector.is_empty() && vector.len() <= MAX_DIMENSION && vector.iter().all(|value| value.is_finite());
+    if sound {
+        Ok((vector, next))
+    } else {
+        Err(BAD_VECTOR)
+    }
+}
+
+fn read_vector(request: &Request, at: usize) -> Option<(Vec<f32>, usize)> {
+    let format = request.get(at)?;
+    if is_word(format, "FP32") {
+        let blob = request.get(at + 1)?;
+        let (components, rest) = blob.as_chunks::<4>();
+        return rest.is_empty().then(|| {
+            (
+                components.iter().map(|c| f32::from_le_bytes(*c)).collect(),
+                at + 2,
+            )
+        });
+    }
+    if is_word(format, "VALUES") {
+        let len = usize::try_from(integer(request.get(at + 1)?)?).ok()?;
+        let end = (at + 2).checked_add(len).filter(|&end| end <= request.len())?;
+        let values: Option<Vec<f32>> = (at + 2..end).map(|index| component(request.arg(index))).collect();
+        return Some((values?, end));
+    }
+    None
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "vectors are stored as f32")]
+fn component(argument: &[u8]) -> Option<f32> {
+    float(argument).map(|value| value as f32)
+}
+
+/// A VADD as it was asked for.
+struct Add {
+    /// The vector, projected already.
+    vector: Vec<f32>,
+    input_dim: usize,
+    reduced: bool,
+    element: Bytes,
+    quantization: Quantization,
+    m: u32,
+    attributes: AttributeChange,
+}
+
+/// `VADD key [REDUCE dim] (FP32 blob | VALUES n f1 ... fn) element [CAS] [NOQUANT | Q8 | BIN] [EF n] [SETATTR json] [M n]`
+pub(super) fn vadd(call: &Call<'_>) -> Result<WriteOp, CommandError> {
+    let add = parse(call.request)?;
+    let limit_bytes = call.context.config().maxmemory_bytes;
+    if limit_bytes > 0 && metrics::heap_bytes() as u64 > limit_bytes {
+        return Err(CommandError::text(
+            "OOM command not allowed when used memory > 'maxmemory'.",
+        ));
+    }
+    let (namespace, key) = (call.namespace, call.key(1));
+    let params = add.params();
+    let encoded = Encoded::new(&params, &add.vector);
+    Ok(Box::new(move |txn| {
+        match write(txn, namespace, key, add, params, &encoded) {
+            Ok(new) => Reply::Boolean(new),
+            Err(error) => error.into(),
+        }
+    }))
+}
+
+fn parse(request: &Request) -> Result<Add, CommandError> {
+    let mut next = 2;
+    let mut reduce = None;
+    if is_word(request.arg(next), "REDUCE") {
+        let dim = request
+            .get(next + 1)
+            .and_then(|dim| integer_within(dim, 1, MAX_DIMENSION as i64));
+        reduce = Some(dim.and_then(|dim| usize::try_from(dim).ok()).ok_or(BAD_VECTOR)?);
+        next += 2;
+    }
+    let (vector, next) = vector(request, next)?;
+    if reduce.is_some_and(|dim| dim > vector.len()) {
+        return Err(BAD_VECTOR);
+    }
+    let element = request.get(next).ok_or(CommandError::Arity("VADD".into()))?;
+    if element.len() > MAX_ELEMENT_BYTES {
+        return Err(CommandError::text(
+            "ERR an element's name can have 65536 bytes at most",
+        ));
+    }
+    let input_dim = vector.len();
+    let mut add = Add {
+        vector: match reduce {
+            Some(dim) => project(&vector, dim),
+            None => vector,
+        },
+        input_dim,
+        reduced: reduce.is_some(),
+        // Copied: a slice would keep the whole read buffer alive.
+        element: Bytes::copy_from_slice(element),
+        quantization: Quantization::Int8,
+        m: DEFAULT_M,
+        attributes: AttributeChange::Keep,
+    };
+    options(request, next + 1, &mut add)?;
+    Ok(add)
+}
+
+fn options(request: &Request, mut next: usize, add: &mut Add) -> Result<(), CommandError> {
+    const BAD_OPTION: CommandError = CommandError::text("ERR invalid option after element");
+    while let Some(word) = request.get(next) {
+        let value = request.get(next + 1);
+        next += 1;
+        if is_word(word, "CAS") {
+            // Accepted: every addition is made by the one writer, atomically, whatever its vector costs to place.
+        } else if is_word(word, "NOQUANT") {
+            add.quantization = Quantization::F32;
+        } else if is_word(word, "Q8") {
+            add.quantization = Quantization::Int8;
+        } else if is_word(word, "BIN") {
+            add.quantization = Quantization::Bin;
+        } else {
+            let value = value.ok_or(BAD_OPTION)?;
+            next += 1;
+            if is_word(word, "EF") {
+                integer_within(value, EF_RANGE.0, EF_RANGE.1).ok_or(CommandError::text("ERR invalid EF"))?;
+            } else if is_word(word, "M") {
+                let m = integer_within(value, M_RANGE.0, M_RANGE.1).and_then(|m| u32::try_from(m).ok());
+                add.m = m.ok_or(CommandError::text("ERR invalid M"))?;
+            } else if is_word(word, "SETATTR") {
+                add.attributes = AttributeChange::Set(Some(attributes(value)?));
+            } else {
+                return Err(BAD_OPTION);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Attributes to keep.
+pub(super) fn attributes(value: &[u8]) -> Result<Attributes, CommandError> {
+    if value.len() > MAX_ATTRIBUTE_BYTES {
+        return Err(CommandError::text(
+            "ERR an element's attributes can have 1048576 bytes at most",
+        ));
+    }
+    Ok(Attributes::from(value))
+}
+
+impl Add {
+    /// What a collection made by this would be.
+    fn params(&self) -> Params {
+        let layout = Layout {
+            dim: self.vector.len(),
+            metric: Metric::Cosine,
+            quantization: self.quantization,
+        };
+        let input_dim = if self.reduced { self.input_dim } else { 0 };
+        Params {
+            layout,
+            projection_input_dim: u32::try_from(input_dim).unwrap_or(u32::MAX),
+            m: self.m,
+        }
+    }
+
+    fn check(&self, existing: &Collection) -> Result<(), CommandError> {
+        let Params {
+            layout,
+            projection_input_dim,
+            m,
+        } = existing.params;
+        let mismatch = |got: usize, has: usize| {
+            CommandError::Text(format!("ERR Vector dimension mismatch - got {got} but set has {has}").into())
+        };
+        if self.quantization != layout.quantization {
+            return Err(CommandError::text(
+                "ERR asked quantization mismatch with existing vector set",
+            ));
+        }
+        if self.m != m {
+            return Err(CommandError::text(
+                "ERR asked M value mismatch with existing vector set",
+            ));
+        }
+        if !self.reduced {
+            return if self.input_dim != layout.dim || projection_input_dim != 0 {
+                Err(mismatch(self.input_dim, layout.dim))
+            } else {
+                Ok(())
+            };
+        }
+        if projection_input_dim == 0 {
+            return Err(CommandError::text(
+                "ERR cannot add projection to existing set without projection",
+            ));
+        }
+        if self.vector.len() != layout.dim {
+            return Err(CommandError::text(
+                "ERR projection dimension mismatch with existing set",
+            ));
+        }
+        if self.input_dim != projection_input_dim as usize {
+            return Err(input_mismatch(self.input_dim, projection_input_dim));
+        }
+        Ok(())
+    }
+}
+
+/// A vector of the wrong size for a set that projects.
+pub(super) fn input_mismatch(got: usize, expected: u32) -> CommandError {
+    let text =
+        format!("ERR Input dimension mismatch for projection - got {got} but projection expects {expected}");
+    CommandError::Text(text.into())
+}
+
+fn write(
+    txn: &mut Txn<'_>,
+    namespace: NamespaceId,
+    key: Key,
+    mut add: Add,
+    mut params: Params,
+    encoded: &Encoded,
+) -> Result<bool, CommandError> {
+    if let Some(existing) = txn.view().get(namespace, &key).map(Arc::clone) {
+        add.check(&existing)?;
+        params = existing.params;
+        // Redis keeps an empty attribute of a new element, and takes it as "none" for one that is there.
+        if add.attributes == AttributeChange::Set(Some(Attributes::default()))
+            && existing.contains(&add.element)
+        {
+            add.attributes = AttributeChange::Set(None);
+        }
+    }
+    let Add {
+        vector,
+        element,
+        attributes,
+        ..
+    } = add;
+    let change = Change::Add {
+        namespace,
+        key,
+        params,
+        element,
+        vector,
+        attributes,
+    };
+    Ok(txn.apply(&change, Some(encoded)) == Applied::Yes)
+}

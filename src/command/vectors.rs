@@ -1,0 +1,149 @@
+//! Commands about single elements and whole sets: VREM, VCARD, VDIM, VEMB, VGETATTR, VSETATTR, VINFO, VISMEMBER.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::reply::Reply;
+use super::vadd::attributes;
+use super::{Call, CommandError, Outcome, WriteOp};
+use crate::collection::{Collection, Found, RowId};
+use crate::store::change::Change;
+use crate::store::state::Applied;
+use crate::vector::{Metric, Quantization};
+
+/// The row of an element, if the set has it.
+pub(super) fn row_of(collection: &Collection, element: &[u8]) -> Result<Option<RowId>, CommandError> {
+    match collection.find(element) {
+        Found::Row(row) => Ok(Some(row)),
+        Found::Absent => Ok(None),
+        Found::Stale => Err(CommandError::Stale),
+    }
+}
+
+/// The set and row named by `key element`.
+fn element<'a>(call: &Call<'a>) -> Result<Option<(&'a Arc<Collection>, RowId)>, CommandError> {
+    let Some(collection) = call.collection(1) else {
+        return Ok(None);
+    };
+    Ok(row_of(collection, call.request.arg(2))?.map(|row| (collection, row)))
+}
+
+fn integer(value: usize) -> Reply {
+    Reply::Integer(i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+/// `VCARD key`
+pub(super) fn vcard(call: &Call<'_>) -> Result<Outcome, CommandError> {
+    Ok(Outcome::Reply(integer(
+        call.collection(1).map_or(0, |collection| collection.len()),
+    )))
+}
+
+/// `VDIM key`
+pub(super) fn vdim(call: &Call<'_>) -> Result<Outcome, CommandError> {
+    let collection = call
+        .collection(1)
+        .ok_or(CommandError::text("ERR key does not exist"))?;
+    Ok(Outcome::Reply(integer(collection.params.layout.dim)))
+}
+
+/// `VISMEMBER key element`
+pub(super) fn vismember(call: &Call<'_>) -> Result<Outcome, CommandError> {
+    Ok(Outcome::Reply(Reply::Boolean(element(call)?.is_some())))
+}
+
+/// `VGETATTR key element`
+pub(super) fn vgetattr(call: &Call<'_>) -> Result<Outcome, CommandError> {
+    let attributes = element(call)?.and_then(|(collection, row)| collection.attributes(row));
+    Ok(Outcome::Reply(attributes.map_or(Reply::Null, Reply::bulk)))
+}
+
+/// `VEMB key element`: the vector as it was given; for binary sets the signs, as Redis answers.
+pub(super) fn vemb(call: &Call<'_>) -> Result<Outcome, CommandError> {
+    if call.request.len() > 3 {
+        return Err(CommandError::text("ERR invalid option"));
+    }
+    let Some((collection, row)) = element(call)? else {
+        return Ok(Outcome::Reply(Reply::Null));
+    };
+    let vector = collection.vector(row)?;
+    let binary = collection.params.layout.quantization == Quantization::Bin;
+    let sign = |value: f32| if value > 0.0 { 1.0 } else { -1.0 };
+    let component = |&value: &f32| Reply::Double(if binary { sign(value) } else { f64::from(value) });
+    Ok(Outcome::Reply(Reply::Array(
+        vector.iter().map(component).collect(),
+    )))
+}
+
+/// `VINFO key`: Redis's nine fields, then ours.
+pub(super) fn vinfo(call: &Call<'_>) -> Result<Outcome, CommandError> {
+    let Some(collection) = call.collection(1) else {
+        return Ok(Outcome::Reply(Reply::NullArray));
+    };
+    let params = &collection.params;
+    let number = |value: u64| Reply::Integer(i64::try_from(value).unwrap_or(i64::MAX));
+    let metric = match params.layout.metric {
+        Metric::Cosine => "cosine",
+        Metric::Ip => "ip",
+        Metric::L2 => "l2",
+    };
+    let fields = [
+        ("quant-type", Reply::simple(params.layout.quantization.name())),
+        ("hnsw-m", number(params.m.into())),
+        ("vector-dim", integer(params.layout.dim)),
+        ("projection-input-dim", number(params.projection_input_dim.into())),
+        ("size", integer(collection.len())),
+        ("max-level", Reply::Integer(0)),
+        ("attributes-count", number(collection.attributes_count)),
+        ("vset-uid", number(collection.uid)),
+        ("hnsw-max-node-uid", integer(collection.rows())),
+        ("metric", Reply::simple(metric)),
+        ("rows", integer(collection.rows())),
+        ("dead-rows", integer(collection.rows() - collection.len())),
+        ("chunks", integer(collection.chunks.len())),
+        ("memory-bytes", integer(collection.size_bytes())),
+    ];
+    let fields = fields
+        .into_iter()
+        .map(|(name, value)| (Reply::simple(name), value))
+        .collect();
+    Ok(Outcome::Reply(Reply::Map(fields)))
+}
+
+/// `VREM key element`
+pub(super) fn vrem(call: &Call<'_>) -> Result<WriteOp, CommandError> {
+    let (namespace, key) = (call.namespace, call.key(1));
+    let element = Bytes::copy_from_slice(call.request.arg(2));
+    Ok(Box::new(move |txn| {
+        Reply::Boolean(
+            txn.apply(
+                &Change::Remove {
+                    namespace,
+                    key,
+                    element,
+                },
+                None,
+            ) == Applied::Yes,
+        )
+    }))
+}
+
+/// `VSETATTR key element json`: an empty text removes the attributes.
+pub(super) fn vsetattr(call: &Call<'_>) -> Result<WriteOp, CommandError> {
+    let (namespace, key) = (call.namespace, call.key(1));
+    let element = Bytes::copy_from_slice(call.request.arg(2));
+    let attributes = match call.request.arg(3) {
+        [] => None,
+        value => Some(attributes(value)?),
+    };
+    Ok(Box::new(move |txn| {
+        let change = Change::SetAttributes {
+            namespace,
+            key,
+            element,
+            attributes,
+        };
+        Reply::Boolean(txn.apply(&change, None) == Applied::Yes)
+    }))
+}

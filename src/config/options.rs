@@ -1,0 +1,248 @@
+//! The table of options: the single source of names, defaults, documentation, reading and printing.
+
+use super::Config;
+use super::values::{Secret, addresses, number, print_addresses, print_yes_no, size_bytes, yes_no};
+
+/// Lowest and highest accepted `proto-max-bulk-len`: one record of the log holds at most 1 GB.
+const BULK_BYTES_MIN: u64 = 1 << 20;
+const BULK_BYTES_MAX: u64 = 1 << 30;
+/// Highest accepted number of clients; the operating system's limit of open files is far below.
+const CLIENTS_MAX: usize = 1_000_000;
+/// Highest accepted number of search threads.
+const SEARCH_THREADS_MAX: usize = 1_024;
+/// Highest accepted length of the queue of connections not yet taken.
+const BACKLOG_MAX: u32 = 65_535;
+/// Highest accepted number of seconds: one year.
+const SECONDS_MAX: u64 = 366 * 24 * 3600;
+/// Highest accepted `databases` (only 0 can be selected whatever it says).
+const DATABASES_MAX: u32 = 1_000_000;
+/// Highest accepted percentage of growth.
+const PERCENTAGE_MAX: u32 = 1_000_000;
+
+/// One option: everything there is to know about it.
+pub struct ConfigOption {
+    /// Its name, lower case, as in configuration files.
+    pub name: &'static str,
+    /// The text of its default value.
+    pub default: &'static str,
+    /// Whether `CONFIG SET` may change it while the server runs.
+    pub settable: bool,
+    /// Whether a line of a file may give several values (read as one text with blanks between them).
+    pub(super) several: bool,
+    /// What it does, in one line.
+    pub doc: &'static str,
+    /// Reads a value into the configuration; the error says what is accepted.
+    pub(super) read: fn(&mut Config, &str) -> Result<(), String>,
+    /// Prints the value.
+    pub(super) print: fn(&Config) -> String,
+}
+
+/// Makes a row of the table: an option that takes one value and is fixed once the server runs.
+const fn option(
+    name: &'static str,
+    default: &'static str,
+    doc: &'static str,
+    read: fn(&mut Config, &str) -> Result<(), String>,
+    print: fn(&Config) -> String,
+) -> ConfigOption {
+    ConfigOption {
+        name,
+        default,
+        settable: false,
+        several: false,
+        doc,
+        read,
+        print,
+    }
+}
+
+impl ConfigOption {
+    const fn settable(self) -> Self {
+        Self {
+            settable: true,
+            ..self
+        }
+    }
+
+    const fn several(self) -> Self {
+        Self {
+            several: true,
+            ..self
+        }
+    }
+}
+
+/// Reads `text` with the given reader into a field. Short for the rows below.
+macro_rules! into {
+    ($field:ident, |$text:ident| $read:expr) => {
+        |config, $text| {
+            config.$field = $read?;
+            Ok(())
+        }
+    };
+}
+
+/// All options, in the order they are documented.
+pub static OPTIONS: &[ConfigOption] = &[
+    option(
+        "bind",
+        "127.0.0.1 -::1",
+        "addresses to listen on; \"-\" in front: go on without it; * and ::* are all of IPv4 and IPv6",
+        into!(bind, |text| addresses(text)),
+        |config| print_addresses(&config.bind),
+    )
+    .several(),
+    option(
+        "port",
+        "6379",
+        "TCP port to listen on; 0 lets the system choose a free one",
+        into!(port, |text| number(text, 0, u16::MAX)),
+        |config| config.port.to_string(),
+    ),
+    option(
+        "tcp-backlog",
+        "511",
+        "length of the queue of connections not yet taken; the system may cut it",
+        into!(tcp_backlog, |text| number(text, 1, BACKLOG_MAX)),
+        |config| config.tcp_backlog.to_string(),
+    ),
+    option(
+        "timeout",
+        "0",
+        "seconds after which an idle connection is closed; 0 = never",
+        into!(timeout_s, |text| number(text, 0, SECONDS_MAX)),
+        |config| config.timeout_s.to_string(),
+    )
+    .settable(),
+    option(
+        "tcp-keepalive",
+        "300",
+        "seconds of silence before TCP asks whether the other side is still there; 0 = never",
+        into!(tcp_keepalive_s, |text| number(text, 0, SECONDS_MAX)),
+        |config| config.tcp_keepalive_s.to_string(),
+    )
+    .settable(),
+    option(
+        "maxclients",
+        "10000",
+        "connections at the same time; further ones are refused",
+        into!(maxclients, |text| number(text, 1, CLIENTS_MAX)),
+        |config| config.maxclients.to_string(),
+    )
+    .settable(),
+    option(
+        "requirepass",
+        "",
+        "password of the default user; \"\" = none; never shown",
+        |config, text| {
+            config.requirepass = Secret::new(text);
+            Ok(())
+        },
+        |config| config.requirepass.masked().to_owned(),
+    )
+    .settable(),
+    option(
+        "proto-max-bulk-len",
+        "512mb",
+        "longest single argument of a command",
+        into!(proto_max_bulk_len_bytes, |text| size_bytes(text, BULK_BYTES_MIN, BULK_BYTES_MAX)),
+        |config| config.proto_max_bulk_len_bytes.to_string(),
+    )
+    .settable(),
+    option(
+        "databases",
+        "1",
+        "accepted so that Redis files load; there is one database, only 0 can be selected",
+        into!(databases, |text| number(text, 1, DATABASES_MAX)),
+        |config| config.databases.to_string(),
+    ),
+    option(
+        "dir",
+        ".",
+        "folder of the data files; made when it does not exist",
+        |config, text| {
+            if text.is_empty() {
+                return Err("the path of a folder".to_owned());
+            }
+            config.dir = text.into();
+            Ok(())
+        },
+        |config| config.dir.display().to_string(),
+    ),
+    option(
+        "appendonly",
+        "yes",
+        "log each write before it is answered; no = only the last checkpoint survives",
+        into!(appendonly, |text| yes_no(text)),
+        |config| print_yes_no(config.appendonly),
+    ),
+    option(
+        "appendfsync",
+        "everysec",
+        "when the log is forced to the disk: always (before each answer), everysec, no (the system decides)",
+        into!(appendfsync, |text| text.parse()),
+        |config| config.appendfsync.to_string(),
+    )
+    .settable(),
+    option(
+        "auto-aof-rewrite-percentage",
+        "100",
+        "growth of the log, in percent of its size after the last checkpoint, that starts the next; 0 = never",
+        into!(auto_aof_rewrite_percentage, |text| number(text, 0, PERCENTAGE_MAX)),
+        |config| config.auto_aof_rewrite_percentage.to_string(),
+    )
+    .settable(),
+    option(
+        "auto-aof-rewrite-min-size",
+        "64mb",
+        "size of the log below which no checkpoint is started",
+        into!(auto_aof_rewrite_min_size_bytes, |text| size_bytes(text, 0, u64::MAX)),
+        |config| config.auto_aof_rewrite_min_size_bytes.to_string(),
+    )
+    .settable(),
+    option(
+        "save",
+        "",
+        "only \"\" is accepted: checkpoints follow the growth of the log (auto-aof-rewrite-percentage)",
+        |_, text| match text {
+            "" => Ok(()),
+            _ => Err("\"\" only: checkpoints follow log growth, see auto-aof-rewrite-percentage".to_owned()),
+        },
+        |_| String::new(),
+    )
+    .settable()
+    .several(),
+    option(
+        "maxmemory",
+        "0",
+        "memory at which writes are refused with -OOM, reads go on; mapped files do not count; 0 = no limit",
+        into!(maxmemory_bytes, |text| size_bytes(text, 0, u64::MAX)),
+        |config| config.maxmemory_bytes.to_string(),
+    )
+    .settable(),
+    option(
+        "search-threads",
+        "0",
+        "threads that search; 0 = one for each core",
+        into!(search_threads, |text| number(text, 0, SEARCH_THREADS_MAX)),
+        |config| config.search_threads.to_string(),
+    ),
+    option(
+        "loglevel",
+        "notice",
+        "least important lines that are logged: debug, verbose, notice, warning, nothing",
+        into!(loglevel, |text| text.parse()),
+        |config| config.loglevel.to_string(),
+    )
+    .settable(),
+    option(
+        "logfile",
+        "",
+        "file that log lines are added to; \"\" = standard output",
+        |config, text| {
+            config.logfile = text.into();
+            Ok(())
+        },
+        |config| config.logfile.display().to_string(),
+    ),
+];

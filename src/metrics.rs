@@ -1,0 +1,51 @@
+//! Counters of the running server, and the heap.
+
+use std::alloc::System;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use cap::Cap;
+
+#[global_allocator]
+static HEAP: Cap<System> = Cap::new(System, usize::MAX);
+
+/// Bytes of heap in use; mapped files are not counted.
+pub fn heap_bytes() -> usize {
+    HEAP.allocated()
+}
+
+/// Counters, all since the start.
+#[derive(Default)]
+pub struct Metrics {
+    /// Connections accepted.
+    pub connections: AtomicU64,
+    /// Connections refused because of `maxclients`.
+    pub rejected_connections: AtomicU64,
+    /// Connections open now.
+    pub clients: AtomicU64,
+    /// Commands processed.
+    pub commands: AtomicU64,
+    /// Error replies.
+    pub errors: AtomicU64,
+    /// Bytes read from clients.
+    pub input_bytes: AtomicU64,
+    /// Bytes written to clients.
+    pub output_bytes: AtomicU64,
+    /// Passes over a collection's rows.
+    pub search_passes: AtomicU64,
+    /// Searches answered by those passes.
+    pub searches: AtomicU64,
+}
+
+impl Metrics {
+    /// Counts one command by its reply.
+    pub fn count_reply(&self, is_error: bool) {
+        self.commands.fetch_add(1, Ordering::Relaxed);
+        self.errors.fetch_add(u64::from(is_error), Ordering::Relaxed);
+    }
+
+    /// Counts one pass that answers that many searches.
+    pub fn count_pass(&self, searches: usize) {
+        self.search_passes.fetch_add(1, Ordering::Relaxed);
+        self.searches.fetch_add(searches as u64, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,177 @@
+//! One client's connection: read, carry out, answer.
+//!
+//! Reading goes on while replies wait to be sent, because many clients send a whole pipeline before they read; what
+//! waits is bounded by [`MAX_OUTPUT_BYTES`].
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+use super::batch::Batch;
+use super::encode::encode;
+use super::framer::{Framer, Limits, ProtocolError};
+use crate::command::Context;
+use crate::command::reply::Reply;
+use crate::command::session::Session;
+
+/// Bytes asked for in one read.
+const READ_BYTES: usize = 64 << 10;
+/// Replies that may wait for a client to read them; beyond this it is disconnected.
+const MAX_OUTPUT_BYTES: usize = 256 << 20;
+/// How long a begun request may take to arrive.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
+
+struct Connection {
+    stream: TcpStream,
+    context: Arc<Context>,
+    session: Session,
+    framer: Framer,
+    input: BytesMut,
+    output: BytesMut,
+    /// When the unfinished request in `input` began.
+    begun: Option<Instant>,
+    /// Nothing more is read; the connection ends when the output is sent.
+    closing: bool,
+}
+
+/// Serves a connection until it ends.
+pub async fn serve(stream: TcpStream, context: Arc<Context>) {
+    let address =
+        |address: io::Result<std::net::SocketAddr>| address.map_or(String::new(), |a| a.to_string());
+    let (peer, local) = (address(stream.peer_addr()), address(stream.local_addr()));
+    let config = context.config().clone();
+    let authenticated = config.requirepass.is_empty();
+    let limits = Limits {
+        bulk_bytes: usize::try_from(config.proto_max_bulk_len_bytes).unwrap_or(usize::MAX),
+        authenticated,
+        ..Limits::default()
+    };
+    let connection = Connection {
+        stream,
+        context: Arc::clone(&context),
+        session: Session::new(peer, local, authenticated),
+        framer: Framer::new(limits),
+        input: BytesMut::new(),
+        output: BytesMut::new(),
+        begun: None,
+        closing: false,
+    };
+    let idle = Duration::from_secs(config.timeout_s);
+    // An error means that the client is gone; there is nobody to tell.
+    drop(connection.run(idle).await);
+}
+
+impl Connection {
+    async fn run(mut self, idle: Duration) -> io::Result<()> {
+        loop {
+            self.carry_out().await;
+            self.send()?;
+            if self.output.len() > MAX_OUTPUT_BYTES || (self.closing && self.output.is_empty()) {
+                return Ok(());
+            }
+            let interest = match (self.closing, self.output.is_empty()) {
+                (true, _) => Interest::WRITABLE,
+                (false, true) => Interest::READABLE,
+                (false, false) => Interest::READABLE | Interest::WRITABLE,
+            };
+            let ready = match self.deadline(idle) {
+                Some(deadline) => match timeout_at(deadline, self.stream.ready(interest)).await {
+                    Ok(ready) => ready?,
+                    Err(_) => return Ok(()),
+                },
+                None => self.stream.ready(interest).await?,
+            };
+            if ready.is_readable() && !self.closing && !self.receive()? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn deadline(&mut self, idle: Duration) -> Option<Instant> {
+        if self.input.is_empty() {
+            self.begun = None;
+            return (!idle.is_zero()).then(|| Instant::now() + idle);
+        }
+        Some(*self.begun.get_or_insert_with(Instant::now) + REQUEST_DEADLINE)
+    }
+
+    /// Reads what is there. False at the end of the stream.
+    fn receive(&mut self) -> io::Result<bool> {
+        self.input.reserve(READ_BYTES.max(self.framer.wanted()));
+        match self.stream.try_read_buf(&mut self.input) {
+            Ok(0) => Ok(false),
+            Ok(read) => {
+                self.context
+                    .metrics
+                    .input_bytes
+                    .fetch_add(read as u64, Ordering::Relaxed);
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Carries out the requests that have arrived and appends their replies to the output.
+    async fn carry_out(&mut self) {
+        while !self.closing && !self.input.is_empty() && self.output.len() <= MAX_OUTPUT_BYTES {
+            let mut batch = Batch::default();
+            let mut error = None;
+            while !batch.is_full() && !self.session.closing {
+                match self.framer.next(&mut self.input) {
+                    Ok(Some(request)) => {
+                        self.begun = None;
+                        batch.add(&mut self.session, &self.context, request).await;
+                        self.framer.set_authenticated(self.session.authenticated);
+                    }
+                    Ok(None) => break,
+                    Err(refused) => {
+                        error = Some(refused);
+                        break;
+                    }
+                }
+            }
+            let requests = batch.len();
+            batch.finish(&self.context, &mut self.output).await;
+            self.closing = error.is_some() || self.session.closing;
+            match error {
+                Some(ProtocolError::CrossProtocol) => self.output.clear(),
+                Some(error) => {
+                    let reply = Reply::error(format!("ERR {error}"));
+                    encode(&reply, self.session.protocol, &mut self.output);
+                }
+                None if requests == 0 => break,
+                None => {}
+            }
+        }
+        if self.input.is_empty() {
+            // An idle connection keeps no buffer.
+            self.input = BytesMut::new();
+        }
+    }
+
+    /// Sends as much as the socket takes.
+    fn send(&mut self) -> io::Result<()> {
+        while !self.output.is_empty() {
+            match self.stream.try_write(&self.output) {
+                Ok(written) => {
+                    self.context
+                        .metrics
+                        .output_bytes
+                        .fetch_add(written as u64, Ordering::Relaxed);
+                    self.output.advance(written);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        self.output = BytesMut::new();
+        Ok(())
+    }
+}

@@ -1,0 +1,223 @@
+//! The server: sockets, the protocol, the end.
+
+mod batch;
+mod connection;
+pub mod encode;
+pub mod framer;
+mod inline;
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use thiserror::Error;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use crate::clock;
+use crate::command::{Context, Shutdown, ShutdownWish};
+use crate::config::{BindAddress, Config};
+use crate::disk::{DiskError, RealDisk};
+use crate::metrics::Metrics;
+use crate::store::{Store, StoreError};
+
+/// How long open connections have to take their last replies.
+const DRAIN: Duration = Duration::from_millis(200);
+/// Pause after a failed accept, such as when files run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why the server did not start or did not end well.
+#[derive(Debug, Error)]
+pub enum ServerError {
+    /// The operating system refused.
+    #[error("{doing}: {source}")]
+    Io {
+        /// What was being done.
+        doing: String,
+        /// What it said.
+        source: io::Error,
+    },
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The data cannot be loaded, or the log not be synced.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl ServerError {
+    fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let doing = doing.into();
+        move |source| Self::Io { doing, source }
+    }
+}
+
+/// Serves until it is told to end.
+///
+/// # Errors
+/// When it cannot listen, the data cannot be loaded, or the log could not be synced at the end.
+pub fn run(config: Config) -> Result<(), ServerError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(ServerError::io("cannot start threads"))?;
+    let ended = runtime.block_on(serve(config));
+    runtime.shutdown_timeout(DRAIN);
+    ended
+}
+
+async fn serve(config: Config) -> Result<(), ServerError> {
+    let disk = Arc::new(RealDisk::open(&config.dir)?);
+    let (listeners, port) = listen(&config)?;
+    let (shutdown, wishes) = mpsc::unbounded_channel();
+    let metrics = Arc::new(Metrics::default());
+    let context = Arc::new(Context {
+        store: Store::open(disk, &config, &metrics)?,
+        metrics,
+        started_ms: clock::now_ms(),
+        port,
+        run_id: run_id(),
+        shutdown,
+        config: config.into(),
+    });
+    for listener in listeners {
+        tokio::spawn(accept(listener, Arc::clone(&context)));
+    }
+    info!("ready to accept connections on port {port}");
+    wait_for_end(context, wishes).await
+}
+
+/// Forty random hexadecimal digits.
+fn run_id() -> String {
+    let random = || RandomState::new().hash_one(0);
+    format!("{:016x}{:016x}{:08x}", random(), random(), random() & 0xffff_ffff)
+}
+
+/// Listens on every address, all on one port.
+fn listen(config: &Config) -> Result<(Vec<TcpListener>, u16), ServerError> {
+    let mut port = config.port;
+    let mut listeners = Vec::new();
+    for BindAddress { address, optional } in &config.bind {
+        let address = SocketAddr::new(*address, port);
+        match listen_on(address, config.tcp_backlog) {
+            Ok(listener) => {
+                port = listener
+                    .local_addr()
+                    .map_err(ServerError::io("cannot listen"))?
+                    .port();
+                listeners.push(listener);
+            }
+            Err(error) if *optional => info!("not listening on {address}: {error}"),
+            Err(error) => return Err(ServerError::io(format!("cannot listen on {address}"))(error)),
+        }
+    }
+    Ok((listeners, port))
+}
+
+fn listen_on(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    if address.is_ipv6() {
+        SockRef::from(&socket).set_only_v6(true)?;
+    }
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(backlog)
+}
+
+async fn accept(listener: TcpListener, context: Arc<Context>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => admit(stream, &context),
+            Err(error) => {
+                warn!("cannot accept a connection: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn admit(mut stream: TcpStream, context: &Arc<Context>) {
+    let metrics = Arc::clone(&context.metrics);
+    metrics.connections.fetch_add(1, Ordering::Relaxed);
+    let (most, keepalive_s) = {
+        let config = context.config();
+        (config.maxclients as u64, config.tcp_keepalive_s)
+    };
+    if metrics.clients.fetch_add(1, Ordering::Relaxed) >= most {
+        metrics.clients.fetch_sub(1, Ordering::Relaxed);
+        metrics.rejected_connections.fetch_add(1, Ordering::Relaxed);
+        tokio::spawn(async move { stream.write_all(b"-ERR max number of clients reached\r\n").await });
+        return;
+    }
+    // Both only tune the connection: it works without them.
+    drop(stream.set_nodelay(true));
+    if keepalive_s > 0 {
+        let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(keepalive_s));
+        drop(SockRef::from(&stream).set_tcp_keepalive(&keepalive));
+    }
+    let context = Arc::clone(context);
+    tokio::spawn(async move {
+        connection::serve(stream, context).await;
+        metrics.clients.fetch_sub(1, Ordering::Relaxed);
+    });
+}
+
+/// Waits for SIGTERM, SIGINT or SHUTDOWN and ends the store. A wish that cannot be granted is answered, and the server
+/// goes on.
+async fn wait_for_end(
+    context: Arc<Context>,
+    mut wishes: mpsc::UnboundedReceiver<ShutdownWish>,
+) -> Result<(), ServerError> {
+    let handle = |kind| signal(kind).map_err(ServerError::io("cannot handle signals"));
+    let (mut terminate, mut interrupt) = (handle(SignalKind::terminate())?, handle(SignalKind::interrupt())?);
+    loop {
+        let by_signal = Shutdown {
+            save: true,
+            force: false,
+        };
+        let (wish, refuse) = tokio::select! {
+            _ = terminate.recv() => (by_signal, None),
+            _ = interrupt.recv() => (by_signal, None),
+            Some((wish, refuse)) = wishes.recv() => (wish, Some(refuse)),
+        };
+        info!("shutdown requested");
+        let context = Arc::clone(&context);
+        let ended = tokio::task::spawn_blocking(move || end(&context, wish)).await;
+        match ended.unwrap_or_else(|error| Err(error.to_string())) {
+            Ok(result) => {
+                info!("ready to exit, bye bye");
+                return Ok(result?);
+            }
+            Err(why) => {
+                warn!("not shutting down: {why}");
+                if let Some(refuse) = refuse {
+                    drop(refuse.send(why));
+                }
+            }
+        }
+    }
+}
+
+/// Ends the store; `Err` says why it goes on.
+fn end(context: &Context, wish: Shutdown) -> Result<Result<(), StoreError>, String> {
+    if wish.save
+        && let Err(error) = context.store.checkpoint()
+        // What is acknowledged is in the log, if there is one.
+        && !context.config().appendonly
+        && !wish.force
+    {
+        return Err(error.to_string());
+    }
+    Ok(context.store.stop())
+}

@@ -1,0 +1,396 @@
+//! What can change in the store, and how a change is written in the log.
+//!
+//! A log record's payload is a version byte and then changes, one after the other, until its end. A change is a kind
+//! byte, the namespace (u32) and the fields below; all integers are little-endian, a byte string is its length (u32)
+//! and its bytes. A record is applied as a whole or not at all.
+//!
+//! | kind | fields |
+//! |---|---|
+//! | 1 add | key, metric u8, quantisation u8, dim u32, projection input dim u32, M u32, element, attributes, f32s |
+//! | 2 remove | key, element |
+//! | 3 set attributes | key, element, attributes |
+//! | 4 drop | key |
+//! | 5 flush | |
+//!
+//! `attributes` is a byte: 0 keep, 1 remove, 2 a byte string follows.
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use super::state::{Key, NamespaceId};
+use crate::collection::{AttributeChange, Attributes, MAX_DIMENSION, Params};
+use crate::vector::{Layout, Metric, Quantization};
+
+/// Version of the payload's format.
+const PAYLOAD_VERSION: u8 = 1;
+
+/// A change to the store: everything that outlives a restart is made of these.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// Adds an element or replaces its vector; makes the collection if there is none.
+    Add {
+        /// Where.
+        namespace: NamespaceId,
+        /// Collection.
+        key: Key,
+        /// What the collection is, or is to be.
+        params: Params,
+        /// Name.
+        element: Bytes,
+        /// Vector as received, projected already if the collection reduces.
+        vector: Vec<f32>,
+        /// What happens to the attributes.
+        attributes: AttributeChange,
+    },
+    /// Removes an element; removes the collection with its last one.
+    Remove {
+        /// Where.
+        namespace: NamespaceId,
+        /// Collection.
+        key: Key,
+        /// Name.
+        element: Bytes,
+    },
+    /// Sets or removes an element's attributes.
+    SetAttributes {
+        /// Where.
+        namespace: NamespaceId,
+        /// Collection.
+        key: Key,
+        /// Name.
+        element: Bytes,
+        /// The new ones.
+        attributes: Option<Attributes>,
+    },
+    /// Removes a collection.
+    Drop {
+        /// Where.
+        namespace: NamespaceId,
+        /// Collection.
+        key: Key,
+    },
+    /// Removes every collection of a namespace.
+    Flush {
+        /// Where.
+        namespace: NamespaceId,
+    },
+}
+
+/// A payload that passed its checksum but does not read as changes.
+#[derive(Debug, Error)]
+#[error("a log record does not read as changes: {0}")]
+pub struct PayloadError(&'static str);
+
+/// Begins a record's payload.
+pub fn begin_payload(out: &mut Vec<u8>) {
+    out.push(PAYLOAD_VERSION);
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    let len = u32::try_from(bytes.len()).unwrap_or_else(|_| unreachable!("requests are shorter than 4 GiB"));
+    out.extend_from_slice(&len.to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+fn put_attributes(out: &mut Vec<u8>, change: &AttributeChange) {
+    match change {
+        AttributeChange::Keep => out.push(0),
+        AttributeChange::Set(None) => out.push(1),
+        AttributeChange::Set(Some(value)) => {
+            out.push(2);
+            put_bytes(out, value);
+        }
+    }
+}
+
+impl Change {
+    /// Appends the change to a payload.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut head = |kind: u8, namespace: &NamespaceId| {
+            out.push(kind);
+            out.extend_from_slice(&namespace.0.to_le_bytes());
+        };
+        match self {
+            Self::Add {
+                namespace,
+                key,
+                params,
+                element,
+                vector,
+                attributes,
+            } => {
+                head(1, namespace);
+                put_bytes(out, key.name());
+                put_params(out, params);
+                put_bytes(out, element);
+                put_attributes(out, attributes);
+                put_bytes(out, bytemuck::cast_slice(vector));
+            }
+            Self::Remove {
+                namespace,
+                key,
+                element,
+            } => {
+                head(2, namespace);
+                put_bytes(out, key.name());
+                put_bytes(out, element);
+            }
+            Self::SetAttributes {
+                namespace,
+                key,
+                element,
+                attributes,
+            } => {
+                head(3, namespace);
+                put_bytes(out, key.name());
+                put_bytes(out, element);
+                put_attributes(out, &AttributeChange::Set(attributes.clone()));
+            }
+            Self::Drop { namespace, key } => {
+                head(4, namespace);
+                put_bytes(out, key.name());
+            }
+            Self::Flush { namespace } => head(5, namespace),
+        }
+    }
+}
+
+fn put_params(out: &mut Vec<u8>, params: &Params) {
+    out.push(metric_code(params.layout.metric));
+    out.push(quantization_code(params.layout.quantization));
+    let dim = u32::try_from(params.layout.dim).unwrap_or_else(|_| unreachable!("dimensions are bounded"));
+    for value in [dim, params.projection_input_dim, params.m] {
+        out.extend_from_slice(&value.to_le_bytes());
+    }
+}
+
+/// A metric's number in files.
+pub fn metric_code(metric: Metric) -> u8 {
+    match metric {
+        Metric::Cosine => 0,
+        Metric::Ip => 1,
+        Metric::L2 => 2,
+    }
+}
+
+/// A quantisation's number in files.
+pub fn quantization_code(quantization: Quantization) -> u8 {
+    match quantization {
+        Quantization::Int8 => 0,
+        Quantization::F32 => 1,
+        Quantization::Bin => 2,
+    }
+}
+
+/// Puts a collection's parameters together from their numbers in files; `None` if one is not known.
+pub fn params_from_codes(metric: u8, quantization: u8, dim: u32, input_dim: u32, m: u32) -> Option<Params> {
+    let metric = [Metric::Cosine, Metric::Ip, Metric::L2]
+        .into_iter()
+        .find(|&one| metric_code(one) == metric)?;
+    let quantization = [Quantization::Int8, Quantization::F32, Quantization::Bin]
+        .into_iter()
+        .find(|&one| quantization_code(one) == quantization)?;
+    let dim = usize::try_from(dim)
+        .ok()
+        .filter(|dim| (1..=MAX_DIMENSION).contains(dim))?;
+    Some(Params {
+        layout: Layout {
+            dim,
+            metric,
+            quantization,
+        },
+        projection_input_dim: input_dim,
+        m,
+    })
+}
+
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, len: usize) -> Result<&'a [u8], PayloadError> {
+        let (head, rest) = self.rest.split_at_checked(len).ok_or(PayloadError("it is cut"))?;
+        self.rest = rest;
+        Ok(head)
+    }
+
+    fn byte(&mut self) -> Result<u8, PayloadError> {
+        Ok(self.take(1)?[0])
+    }
+
+    fn u32(&mut self) -> Result<u32, PayloadError> {
+        let bytes = self.take(4)?.try_into();
+        Ok(u32::from_le_bytes(bytes.map_err(|_| PayloadError("it is cut"))?))
+    }
+
+    fn bytes(&mut self) -> Result<&'a [u8], PayloadError> {
+        let len = self.u32()? as usize;
+        self.take(len)
+    }
+
+    fn key(&mut self) -> Result<Key, PayloadError> {
+        Ok(Key::new(Bytes::copy_from_slice(self.bytes()?)))
+    }
+
+    fn element(&mut self) -> Result<Bytes, PayloadError> {
+        Ok(Bytes::copy_from_slice(self.bytes()?))
+    }
+
+    fn params(&mut self) -> Result<Params, PayloadError> {
+        let (metric, quantization) = (self.byte()?, self.byte()?);
+        let (dim, input_dim, m) = (self.u32()?, self.u32()?, self.u32()?);
+        params_from_codes(metric, quantization, dim, input_dim, m)
+            .ok_or(PayloadError("a collection's parameters are not known"))
+    }
+
+    fn attributes(&mut self) -> Result<AttributeChange, PayloadError> {
+        match self.byte()? {
+            0 => Ok(AttributeChange::Keep),
+            1 => Ok(AttributeChange::Set(None)),
+            2 => Ok(AttributeChange::Set(Some(Attributes::from(self.bytes()?)))),
+            _ => Err(PayloadError("an attribute change is not known")),
+        }
+    }
+
+    fn vector(&mut self, params: &Params) -> Result<Vec<f32>, PayloadError> {
+        let bytes = self.bytes()?;
+        if bytes.len() != params.layout.dim * size_of::<f32>() {
+            return Err(PayloadError("a vector does not have its collection's dimension"));
+        }
+        Ok(bytes
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect())
+    }
+
+    fn change(&mut self) -> Result<Change, PayloadError> {
+        let kind = self.byte()?;
+        let namespace = NamespaceId(self.u32()?);
+        Ok(match kind {
+            1 => {
+                let key = self.key()?;
+                let params = self.params()?;
+                let element = self.element()?;
+                let attributes = self.attributes()?;
+                let vector = self.vector(&params)?;
+                Change::Add {
+                    namespace,
+                    key,
+                    params,
+                    element,
+                    vector,
+                    attributes,
+                }
+            }
+            2 => Change::Remove {
+                namespace,
+                key: self.key()?,
+                element: self.element()?,
+            },
+            3 => {
+                let (key, element) = (self.key()?, self.element()?);
+                let AttributeChange::Set(attributes) = self.attributes()? else {
+                    return Err(PayloadError("a change of attributes has none"));
+                };
+                Change::SetAttributes {
+                    namespace,
+                    key,
+                    element,
+                    attributes,
+                }
+            }
+            4 => Change::Drop {
+                namespace,
+                key: self.key()?,
+            },
+            5 => Change::Flush { namespace },
+            _ => return Err(PayloadError("a change is of an unknown kind")),
+        })
+    }
+}
+
+/// Reads a payload.
+///
+/// # Errors
+/// When it is of another version or does not read as changes.
+pub fn decode_payload(payload: &[u8]) -> Result<Vec<Change>, PayloadError> {
+    let mut reader = Reader { rest: payload };
+    if reader.byte()? != PAYLOAD_VERSION {
+        return Err(PayloadError("it is of another version"));
+    }
+    let mut changes = Vec::new();
+    while !reader.rest.is_empty() {
+        changes.push(reader.change()?);
+    }
+    Ok(changes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changes() -> Vec<Change> {
+        let namespace = NamespaceId(7);
+        let key = Key::new(Bytes::from_static(b"docs"));
+        let layout = Layout {
+            dim: 2,
+            metric: Metric::Cosine,
+            quantization: Quantization::Int8,
+        };
+        let params = Params {
+            layout,
+            projection_input_dim: 5,
+            m: 16,
+        };
+        let element = Bytes::from_static(b"");
+        let add = |attributes| Change::Add {
+            namespace,
+            key: key.clone(),
+            params,
+            element: element.clone(),
+            vector: vec![1.5, -2.0],
+            attributes,
+        };
+        vec![
+            add(AttributeChange::Keep),
+            add(AttributeChange::Set(None)),
+            add(AttributeChange::Set(Some(Attributes::from(&b"{}"[..])))),
+            Change::SetAttributes {
+                namespace,
+                key: key.clone(),
+                element: element.clone(),
+                attributes: None,
+            },
+            Change::Remove {
+                namespace,
+                key: key.clone(),
+                element,
+            },
+            Change::Drop { namespace, key },
+            Change::Flush { namespace },
+        ]
+    }
+
+    #[test]
+    fn payloads_read_back() {
+        let mut payload = Vec::new();
+        begin_payload(&mut payload);
+        changes().iter().for_each(|change| change.encode(&mut payload));
+        assert_eq!(decode_payload(&payload).unwrap(), changes());
+    }
+
+    #[test]
+    fn cut_and_foreign_payloads_are_errors() {
+        for change in changes() {
+            let mut payload = Vec::new();
+            begin_payload(&mut payload);
+            change.encode(&mut payload);
+            for len in 2..payload.len() {
+                assert!(decode_payload(&payload[..len]).is_err());
+            }
+            payload[0] = 9;
+            assert!(decode_payload(&payload).is_err());
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! The store's content at one moment, and the one deterministic way to change it.
+//!
+//! A [`Snapshot`] is immutable and cheap to clone: maps are persistent, collections shared. [`State`] is the writer's
+//! private next snapshot together with what must happen when it is published.
+
+use std::cmp::Ordering;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use imbl::OrdMap;
+
+use super::change::Change;
+use crate::collection::ids::hash_name;
+use crate::collection::{Collection, Encoded};
+
+/// A partial chunk with more bytes of originals than this is sealed short at a checkpoint.
+const MAX_PARTIAL_BYTES: usize = 16 << 20;
+
+/// Which namespace a key is in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NamespaceId(pub u32);
+
+/// A key: its name and the name's hash, in whose order keys are kept (so that a scan can be resumed by a number).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    hash: u64,
+    name: Bytes,
+}
+
+impl Key {
+    /// The key of that name.
+    pub fn new(name: Bytes) -> Self {
+        Self {
+            hash: hash_name(&name),
+            name,
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.hash
+            .cmp(&other.hash)
+            .then_with(|| self.name.cmp(&other.name))
+    }
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Collections of one namespace.
+pub type Keyspace = OrdMap<Key, Arc<Collection>>;
+
+/// Everything at one moment.
+#[derive(Clone, Default)]
+pub struct Snapshot {
+    /// Number of the last log record it contains.
+    pub sequence: u64,
+    /// Number of the last change it contains.
+    pub stamp: u64,
+    /// What the next collection is called in files.
+    pub next_uid: u64,
+    /// Collections by namespace.
+    pub keyspaces: OrdMap<NamespaceId, Keyspace>,
+}
+
+impl Snapshot {
+    /// A collection.
+    pub fn get(&self, namespace: NamespaceId, key: &Key) -> Option<&Arc<Collection>> {
+        self.keyspaces.get(&namespace)?.get(key)
+    }
+
+    /// Collections of a namespace, in the order of their keys.
+    pub fn keys(&self, namespace: NamespaceId) -> impl Iterator<Item = (&Key, &Arc<Collection>)> {
+        self.keyspaces.get(&namespace).into_iter().flatten()
+    }
+
+    /// Number of collections of a namespace.
+    pub fn key_count(&self, namespace: NamespaceId) -> usize {
+        self.keyspaces.get(&namespace).map_or(0, OrdMap::len)
+    }
+
+    /// Every collection with its namespace and key.
+    pub fn collections(&self) -> impl Iterator<Item = (NamespaceId, &Key, &Arc<Collection>)> {
+        self.keyspaces
+            .iter()
+            .flat_map(|(&namespace, keys)| keys.iter().map(move |(key, value)| (namespace, key, value)))
+    }
+}
+
+/// What a change did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// Something is different now; an element was added or a collection dropped, where that is the question.
+    Yes,
+    /// An element that was there was replaced.
+    Replaced,
+    /// There was nothing to change.
+    No,
+}
+
+/// The writer's private next snapshot.
+pub struct State {
+    snapshot: Snapshot,
+    /// Collections whose names changed since the last publish.
+    touched: HashSet<(NamespaceId, Key)>,
+}
+
+impl State {
+    /// Goes on from a published or recovered snapshot.
+    pub fn new(snapshot: Snapshot) -> Self {
+        Self {
+            snapshot,
+            touched: HashSet::new(),
+        }
+    }
+
+    /// The state as it is now, changes not yet published included.
+    pub fn view(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// Notes that a log record holds the changes made since the last one.
+    pub fn set_sequence(&mut self, sequence: u64) {
+        self.snapshot.sequence = sequence;
+    }
+
+    /// A collection to change, without counting as a change.
+    pub fn collection_mut(&mut self, namespace: NamespaceId, key: &Key) -> Option<&mut Collection> {
+        self.snapshot
+            .keyspaces
+            .get_mut(&namespace)?
+            .get_mut(key)
+            .map(Arc::make_mut)
+    }
+
+    /// Applies a change: the one way the store's content is altered, live and in replay. `encoded` is the added
+    /// vector's code if it has been made already; it must fit the collection.
+    pub fn apply(&mut self, change: &Change, encoded: Option<&Encoded>) -> Applied {
+        self.snapshot.stamp += 1;
+        let stamp = self.snapshot.stamp;
+        match change {
+            Change::Add {
+                namespace,
+                key,
+                params,
+                element,
+                vector,
+                attributes,
+            } => {
+                self.create_missing(*namespace, key, params);
+                let made;
+                let encoded = match encoded {
+                    Some(encoded) if encoded.fits(params) => encoded,
+                    _ => {
+                        made = Encoded::new(params, vector);
+                        &made
+                    }
+                };
+                let added = self.change(*namespace, key, |collection| {
+                    collection.stamp = stamp;
+                    collection.put(element, vector, encoded, attributes)
+                });
+                if added == Some(true) {
+                    Applied::Yes
+                } else {
+                    Applied::Replaced
+                }
+            }
+            Change::Remove {
+                namespace,
+                key,
+                element,
+            } => {
+                let removed = self.change(*namespace, key, |collection| {
+                    collection.stamp = stamp;
+                    collection.remove(element)
+                });
+                if self
+                    .snapshot
+                    .get(*namespace, key)
+                    .is_some_and(|collection| collection.is_empty())
+                {
+                    self.drop_key(*namespace, key);
+                }
+                if removed == Some(true) {
+                    Applied::Yes
+                } else {
+                    Applied::No
+                }
+            }
+            Change::SetAttributes {
+                namespace,
+                key,
+                element,
+                attributes,
+            } => {
+                let set = self.collection_mut(*namespace, key).map(|collection| {
+                    collection.stamp = stamp;
+                    collection.set_attributes(element, attributes.clone())
+                });
+                if set == Some(true) {
+                    Applied::Yes
+                } else {
+                    Applied::No
+                }
+            }
+            Change::Drop { namespace, key } => {
+                if self.drop_key(*namespace, key) {
+                    Applied::Yes
+                } else {
+                    Applied::No
+                }
+            }
+            Change::Flush { namespace } => match self.snapshot.keyspaces.remove(namespace) {
+                Some(_) => Applied::Yes,
+                None => Applied::No,
+            },
+        }
+    }
+
+    fn create_missing(&mut self, namespace: NamespaceId, key: &Key, params: &crate::collection::Params) {
+        if self.snapshot.get(namespace, key).is_none() {
+            let collection = Arc::new(Collection::new(self.snapshot.next_uid, *params));
+            self.snapshot.next_uid += 1;
+            self.snapshot
+                .keyspaces
+                .entry(namespace)
+                .or_default()
+                .insert(key.clone(), collection);
+        }
+    }
+
+    fn change<T>(
+        &mut self,
+        namespace: NamespaceId,
+        key: &Key,
+        act: impl FnOnce(&mut Collection) -> T,
+    ) -> Option<T> {
+        let result = act(self.collection_mut(namespace, key)?);
+        self.touched.insert((namespace, key.clone()));
+        Some(result)
+    }
+
+    fn drop_key(&mut self, namespace: NamespaceId, key: &Key) -> bool {
+        let Some(keys) = self.snapshot.keyspaces.get_mut(&namespace) else {
+            return false;
+        };
+        let dropped = keys.remove(key).is_some();
+        if keys.is_empty() {
+            self.snapshot.keyspaces.remove(&namespace);
+        }
+        dropped
+    }
+
+    /// Hands the state over to `publish` as a snapshot. The tables of names change at the same moment: they are locked
+    /// until `publish` returns, so that a look-up under a table's lock agrees with the newest snapshot.
+    /// Returns the collections whose rows changed.
+    pub fn publish(&mut self, publish: impl FnOnce(Arc<Snapshot>)) -> Vec<(NamespaceId, Key)> {
+        let touched: Vec<_> = self.touched.drain().collect();
+        let changes: Vec<_> = touched
+            .iter()
+            .filter_map(|(namespace, key)| self.collection_mut(*namespace, key).map(Collection::take_pending))
+            .collect();
+        let mut tables: Vec<_> = changes
+            .iter()
+            .map(|(table, _)| table.write().unwrap_or_else(std::sync::PoisonError::into_inner))
+            .collect();
+        for (table, (_, pending)) in tables.iter_mut().zip(&changes) {
+            table.apply(pending);
+        }
+        publish(Arc::new(self.snapshot.clone()));
+        drop(tables);
+        touched
+    }
+
+    /// Ends the growth of chunks that are too large for a checkpoint's state file.
+    pub fn close_chunks(&mut self) {
+        let grown = |collection: &Collection| {
+            let row_bytes = collection.params.layout.dim * size_of::<f32>();
+            collection
+                .chunks
+                .last()
+                .is_some_and(|chunk| !chunk.closed && chunk.len * row_bytes >= MAX_PARTIAL_BYTES)
+        };
+        let grown: Vec<_> = self
+            .snapshot
+            .collections()
+            .filter(|(_, _, collection)| grown(collection))
+            .collect();
+        let grown: Vec<_> = grown
+            .into_iter()
+            .map(|(namespace, key, _)| (namespace, key.clone()))
+            .collect();
+        for (namespace, key) in grown {
+            if let Some(collection) = self.collection_mut(namespace, &key) {
+                collection.close_chunk();
+            }
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! The one writer: a thread that takes the waiting jobs, runs them in order on its private next state, writes their
+//! records with one write(2), syncs if the policy says so, publishes once, and only then lets the answers go.
+//!
+//! If the write or the sync fails, the private state is dropped: readers keep the last published snapshot, the jobs are
+//! told, and the log refuses everything from then on (see `disk/log.rs`).
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
+
+use arc_swap::ArcSwap;
+use imbl::OrdMap;
+use thiserror::Error;
+use tracing::error;
+
+use super::change::{self, Change};
+use super::checkpoint::{CheckpointStats, Task};
+use super::state::{Applied, Key, NamespaceId, Snapshot, State};
+use super::syncer::Syncer;
+use crate::collection::{Attributes, Encoded, Rows};
+use crate::config::{Config, Fsync};
+use crate::disk::log::LogWriter;
+use crate::disk::{Disk, DiskError};
+
+/// Jobs taken into one batch.
+const MAX_BATCH_JOBS: usize = 1024;
+/// Bytes of records after which a batch takes no further job.
+const MAX_BATCH_BYTES: usize = 8 << 20;
+
+/// Why a change was not made.
+#[derive(Clone, Debug, Error)]
+pub enum WriteError {
+    /// The log could not be written or synced; nothing is written until the server is restarted.
+    #[error("the append log cannot be written: {0}")]
+    Log(String),
+    /// The writer has stopped.
+    #[error("the server is shutting down")]
+    Stopped,
+}
+
+/// Work for the writer, such as the consecutive writes of one connection.
+pub trait Job: Send {
+    /// Does the work on the private state. Nothing of it is visible or durable yet.
+    fn run(&mut self, txn: &mut Txn<'_>);
+
+    /// Tells whether what `run` did has been logged and published.
+    fn done(self: Box<Self>, outcome: Result<(), WriteError>);
+}
+
+/// What the writer is asked to do.
+pub(super) enum Message {
+    /// Run a job.
+    Job(Box<dyn Job>),
+    /// Begin a new log file and hand out the snapshot that the old ones lead to.
+    Rotate(Sender<Result<Arc<Snapshot>, WriteError>>),
+    /// Put sealed rows in place of rows in memory.
+    Adopt(Adopt, Sender<bool>),
+    /// Sync the log and stop.
+    Stop(Sender<Result<(), WriteError>>),
+}
+
+/// Rows that have been sealed.
+pub(super) struct Adopt {
+    pub namespace: NamespaceId,
+    pub key: Key,
+    pub uid: u64,
+    pub chunk: u32,
+    pub rows: Arc<Rows>,
+    pub overlay: OrdMap<u16, Option<Attributes>>,
+}
+
+/// A job's hold on the private state.
+pub struct Txn<'a> {
+    state: &'a mut State,
+    log: Option<&'a mut LogWriter>,
+    payload: Vec<u8>,
+    changed: bool,
+    failed: Option<DiskError>,
+}
+
+impl<'a> Txn<'a> {
+    fn new(state: &'a mut State, log: Option<&'a mut LogWriter>) -> Self {
+        Self {
+            state,
+            log,
+            payload: Vec::new(),
+            changed: false,
+            failed: None,
+        }
+    }
+
+    /// The state with every change made so far, this job's and those before it.
+    pub fn view(&self) -> &Snapshot {
+        self.state.view()
+    }
+
+    /// Makes a change. What changes nothing is not logged.
+    pub fn apply(&mut self, change: &Change, encoded: Option<&Encoded>) -> Applied {
+        let applied = self.state.apply(change, encoded);
+        if applied == Applied::No {
+            return applied;
+        }
+        self.changed = true;
+        if self.log.is_some() {
+            if self.payload.is_empty() {
+                change::begin_payload(&mut self.payload);
+            }
+            change.encode(&mut self.payload);
+        }
+        applied
+    }
+
+    /// Ends a command, or a whole transaction: the changes since the last end become one record, there after a crash as
+    /// a whole or not at all.
+    pub fn end_record(&mut self) {
+        if !std::mem::take(&mut self.changed) {
+            return;
+        }
+        // Without a log the numbers go on all the same, so that every checkpoint has its own.
+        let appended = match &mut self.log {
+            Some(log) => log.append(&self.payload),
+            None => Ok(self.state.view().sequence + 1),
+        };
+        match appended {
+            Ok(sequence) => self.state.set_sequence(sequence),
+            Err(error) => self.failed = Some(error),
+        }
+        self.payload.clear();
+    }
+}
+
+/// Counters of the writer, for INFO.
+#[derive(Default)]
+pub struct WriterStats {
+    /// Bytes in the current log file.
+    pub log_bytes: AtomicU64,
+    /// Batches published.
+    pub batches: AtomicU64,
+    /// The log failed: writes are refused.
+    pub broken: AtomicBool,
+}
+
+pub(super) struct Writer {
+    disk: Arc<dyn Disk>,
+    state: State,
+    log: Option<LogWriter>,
+    /// The failure after which nothing is written any more.
+    broken: Option<WriteError>,
+    fsync: Fsync,
+    syncer: Option<Syncer>,
+    published: Arc<ArcSwap<Snapshot>>,
+    maintenance: Sender<Task>,
+    /// Full chunks already reported for sealing: collection uid and chunk number.
+    reported: HashSet<(u64, u32)>,
+    stats: Arc<WriterStats>,
+    checkpoints: Arc<CheckpointStats>,
+    /// Smallest log that leads to a checkpoint by itself.
+    checkpoint_min_bytes: u64,
+    /// How large the log may get compared with the last checkpoint; 0: never a checkpoint by itself.
+    checkpoint_percentage: u64,
+}
+
+impl Writer {
+    /// A writer that goes on from the published snapshot. With `log`, changes are logged in a new file.
+    pub fn new(
+        disk: Arc<dyn Disk>,
+        published: Arc<ArcSwap<Snapshot>>,
+        config: &Config,
+        maintenance: Sender<Task>,
+        stats: Arc<WriterStats>,
+        checkpoints: Arc<CheckpointStats>,
+    ) -> Result<Self, DiskError> {
+        let snapshot = published.load_full();
+        let log = match config.appendonly {
+            true => Some(LogWriter::create(&*disk, snapshot.sequence + 1)?),
+            false => None,
+        };
+        let fsync = config.appendfsync;
+        let syncer = match &log {
+            Some(log) if fsync == Fsync::Everysec => Some(Syncer::start(log.syncer()?)),
+            _ => None,
+        };
+        Ok(Self {
+            disk,
+            state: State::new(Snapshot::clone(&snapshot)),
+            log,
+            broken: None,
+            fsync,
+            syncer,
+            published,
+            maintenance,
+            reported: HashSet::new(),
+            stats,
+            checkpoints,
+            checkpoint_min_bytes: config.auto_aof_rewrite_min_size_bytes,
+            checkpoint_percentage: u64::from(config.auto_aof_rewrite_percentage),
+        })
+    }
+
+    /// Works until told to stop or until nobody is left to send.
+    pub fn run(mut self, messages: &Receiver<Message>) {
+        let mut batch: Vec<Box<dyn Job>> = Vec::new();
+        while let Ok(first) = messages.recv() {
+            let mut next = Some(first);
+            // Jobs that wait are run together; another message ends the batch and is served after it.
+            while let Some(Message::Job(job)) = next {
+                self.run_job(job, &mut batch);
+                let full = batch.len() >= MAX_BATCH_JOBS || self.buffered_bytes() >= MAX_BATCH_BYTES;
+                next = if full { None } else { messages.try_recv().ok() };
+            }
+            self.finish(&mut batch);
+            match next {
+                None | Some(Message::Job(_)) => {}
+                Some(Message::Rotate(reply)) => drop(reply.send(self.rotate())),
+                Some(Message::Adopt(adopt, reply)) => drop(reply.send(self.adopt(adopt))),
+                Some(Message::Stop(reply)) => {
+                    let synced = self.sync();
+                    // Nothing is acknowledged after the last sync.
+                    for message in messages.try_iter() {
+                        if let Message::Job(job) = message {
+                            job.done(Err(WriteError::Stopped));
+                        }
+                    }
+                    drop(reply.send(synced));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn buffered_bytes(&self) -> usize {
+        self.log.as_ref().map_or(0, LogWriter::buffered_bytes)
+    }
+
+    fn run_job(&mut self, mut job: Box<dyn Job>, batch: &mut Vec<Box<dyn Job>>) {
+        if let Some(broken) = &self.broken {
+            return job.done(Err(broken.clone()));
+        }
+        let mut txn = Txn::new(&mut self.state, self.log.as_mut());
+        job.run(&mut txn);
+        txn.end_record();
+        let failed = txn.failed.take();
+        batch.push(job);
+        if let Some(error) = failed {
+            self.fail(error);
+        }
+    }
+
+    /// A record could not be logged: the batch will be dropped, and so is everything after it.
+    fn fail(&mut self, error: DiskError) {
+        error!("the append log failed, writes are refused from now on: {error}");
+        self.broken = Some(WriteError::Log(error.to_string()));
+        self.stats.broken.store(true, Ordering::Relaxed);
+    }
+
+    /// Makes the batch durable as far as the policy asks, publishes it and answers.
+    fn finish(&mut self, batch: &mut Vec<Box<dyn Job>>) {
+        if batch.is_empty() {
+            return;
+        }
+        if self.broken.is_none()
+            && let Err(error) = self.write()
+        {
+            self.fail(error);
+        }
+        let outcome = match &self.broken {
+            None => {
+                self.publish();
+                Ok(())
+            }
+            Some(broken) => {
+                self.state = State::new(Snapshot::clone(&self.published.load()));
+                Err(broken.clone())
+            }
+        };
+        for job in batch.drain(..) {
+            job.done(outcome.clone());
+        }
+    }
+
+    fn write(&mut self) -> Result<(), DiskError> {
+        let Some(log) = &mut self.log else { return Ok(()) };
+        if log.buffered_bytes() == 0 {
+            return Ok(());
+        }
+        log.write()?;
+        match &self.syncer {
+            Some(syncer) => syncer.wrote(),
+            None if self.fsync == Fsync::Always => log.sync()?,
+            None => {}
+        }
+        let log_bytes = log.len_bytes();
+        self.stats.log_bytes.store(log_bytes, Ordering::Relaxed);
+        let last_bytes = self.checkpoints.size_bytes.load(Ordering::Relaxed);
+        let grown_bytes = (last_bytes / 100).saturating_mul(self.checkpoint_percentage);
+        if self.checkpoint_percentage > 0
+            && log_bytes >= self.checkpoint_min_bytes.max(grown_bytes)
+            && !self.checkpoints.running.swap(true, Ordering::AcqRel)
+        {
+            drop(self.maintenance.send(Task::Checkpoint(None)));
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self) {
+        let published = &self.published;
+        let touched = self.state.publish(|snapshot| published.store(snapshot));
+        self.stats.batches.fetch_add(1, Ordering::Relaxed);
+        for (namespace, key) in touched {
+            self.report_full_chunks(namespace, key);
+        }
+    }
+
+    /// Lets full chunks be sealed.
+    fn report_full_chunks(&mut self, namespace: NamespaceId, key: Key) {
+        let Some(collection) = self.state.view().get(namespace, &key) else {
+            return;
+        };
+        let newest = collection
+            .chunks
+            .iter()
+            .rev()
+            .take_while(|chunk| matches!(*chunk.rows, Rows::Memory(_)));
+        let full: Vec<(u64, u32)> = newest
+            .filter(|chunk| chunk.closed)
+            .map(|chunk| (collection.uid, chunk.number))
+            .filter(|chunk| !self.reported.contains(chunk))
+            .collect();
+        if !full.is_empty() {
+            self.reported.extend(full);
+            // With the maintenance thread gone the server is stopping, and the log holds the rows.
+            drop(self.maintenance.send(Task::Seal { namespace, key }));
+        }
+    }
+
+    fn sync(&mut self) -> Result<(), WriteError> {
+        if let Some(broken) = &self.broken {
+            return Err(broken.clone());
+        }
+        let synced = self.log.as_mut().map_or(Ok(()), LogWriter::sync);
+        synced.map_err(|error| WriteError::Log(error.to_string()))
+    }
+
+    fn rotate(&mut self) -> Result<Arc<Snapshot>, WriteError> {
+        if let Some(broken) = &self.broken {
+            return Err(broken.clone());
+        }
+        if let Some(log) = &mut self.log {
+            log.rotate(&*self.disk)
+                .map_err(|error| WriteError::Log(error.to_string()))?;
+            if let Some(syncer) = &self.syncer {
+                syncer.replace(log.syncer().map_err(|error| WriteError::Log(error.to_string()))?);
+            }
+        }
+        self.state.close_chunks();
+        self.publish();
+        Ok(self.published.load_full())
+    }
+
+    fn adopt(&mut self, adopt: Adopt) -> bool {
+        let Adopt {
+            namespace,
+            key,
+            uid,
+            chunk,
+            rows,
+            overlay,
+        } = adopt;
+        self.reported.remove(&(uid, chunk));
+        let adopted = match self.state.collection_mut(namespace, &key) {
+            Some(collection) if collection.uid == uid => collection.adopt(chunk, rows, &overlay),
+            _ => false,
+        };
+        self.publish();
+        adopted
+    }
+}

@@ -1,0 +1,498 @@
+//! Rows in memory that one thread appends to while others read.
+//!
+//! A [`RowArena`] holds the rows of a chunk that is still growing: quantised codes, the scalars that go with them, the
+//! f32 originals and the row's name. Memory comes in blocks that double in size and never move, so a reader's slice
+//! stays valid while rows are added. A row is written once, before it is committed, and never changed after.
+
+use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use super::quant::Scalars;
+
+/// Rows in the first block; each later block doubles the arena.
+const FIRST_BLOCK_ROWS: usize = 4;
+/// Blocks of rows: 4 + 4 + 8 + ... up to [`MAX_ROWS`].
+const ROW_BLOCKS: usize = 15;
+/// Rows an arena can hold.
+pub const MAX_ROWS: usize = 1 << 16;
+/// Bytes in the first block of names.
+const FIRST_BLOCK_NAME_BYTES: usize = 128;
+/// Blocks of names: 128 + 128 + 256 + ... up to 2 GiB of addresses.
+const NAME_BLOCKS: usize = 25;
+
+/// A fixed array whose cells are written once by the appending thread before any reader may look at them.
+struct Cells<T>(Box<[UnsafeCell<T>]>);
+
+impl<T: Copy + Default> Cells<T> {
+    fn new(len: usize) -> Self {
+        Self((0..len).map(|_| UnsafeCell::new(T::default())).collect())
+    }
+
+    /// # Safety
+    /// `start..start + len` must be committed: written, and never written again.
+    unsafe fn read(&self, start: usize, len: usize) -> &[T] {
+        let cells = &self.0[start..start + len];
+        // SAFETY: UnsafeCell<T> has the layout of T, and the caller promises that nobody writes these cells any more.
+        unsafe { std::slice::from_raw_parts(cells.as_ptr().cast::<T>(), len) }
+    }
+
+    /// # Safety
+    /// Only one thread writes, and no reader may have been told of `start..start + values.len()`.
+    unsafe fn write(&self, start: usize, values: &[T]) {
+        let cells = &self.0[start..start + values.len()];
+        let target = cells.as_ptr().cast::<T>().cast_mut();
+        // SAFETY: in bounds by the slice above; exclusive by the caller's promise; `values` is not inside this arena's
+        // uncommitted cells, which nobody can borrow.
+        unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), target, values.len()) };
+    }
+
+    fn size_bytes(&self) -> usize {
+        self.0.len() * size_of::<T>()
+    }
+}
+
+struct RowBlock {
+    codes: Cells<u8>,
+    originals: Cells<f32>,
+    scales: Cells<f32>,
+    norms: Cells<f32>,
+    residuals: Cells<f32>,
+    biases: Cells<f32>,
+    names: Cells<u32>,
+}
+
+/// What a row is made of.
+pub struct NewRow<'a> {
+    /// Quantised codes, `code_bytes` long.
+    pub codes: &'a [u8],
+    /// Scalars that belong to the codes.
+    pub scalars: Scalars,
+    /// The vector as received, or nothing when the collection keeps no originals beside its codes.
+    pub original: &'a [f32],
+    /// The element's name.
+    pub name: &'a [u8],
+}
+
+/// A stretch of neighbouring rows whose arrays are contiguous, for scans.
+#[derive(Clone, Copy)]
+pub struct Run<'a> {
+    /// Number of the first row.
+    pub first: usize,
+    /// Codes, `rows * code_bytes`.
+    pub codes: &'a [u8],
+    /// Originals, `rows * original_len`, where there are no codes (else they are not touched by a scan: empty).
+    pub originals: &'a [f32],
+    /// One scale per row.
+    pub scales: &'a [f32],
+    /// One bias per row, or nothing when the metric has none.
+    pub biases: &'a [f32],
+}
+
+/// Sizes of one row's arrays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowShape {
+    /// Bytes of codes a row.
+    pub code_bytes: usize,
+    /// Components of the original a row; 0 when the codes are all there is.
+    pub original_len: usize,
+    /// Whether rows have a bias.
+    pub biased: bool,
+}
+
+/// Rows in memory, appended by one thread and read by many. See the module's text.
+pub struct RowArena {
+    shape: RowShape,
+    committed: AtomicUsize,
+    /// Where the next name goes; the lock makes appending exclusive whatever the callers do.
+    next_name: Mutex<usize>,
+    size_bytes: AtomicUsize,
+    rows: [OnceLock<Box<RowBlock>>; ROW_BLOCKS],
+    names: [OnceLock<Cells<u8>>; NAME_BLOCKS],
+}
+
+// SAFETY: cells are written only inside `push`, under the `next_name` lock, at positions no reader can reach until the
+// release store to `committed`; readers check `committed` with an acquire load first.
+unsafe impl Sync for RowArena {}
+// SAFETY: the arena owns its memory; nothing in it is tied to a thread.
+unsafe impl Send for RowArena {}
+
+/// Block and offset inside it of position `at`, for blocks of `first, first, 2 * first, 4 * first, ...`.
+fn locate(at: usize, first: usize) -> (usize, usize) {
+    if at < first {
+        return (0, at);
+    }
+    let block = (at / first).ilog2() as usize + 1;
+    (block, at - (first << (block - 1)))
+}
+
+fn block_len(block: usize, first: usize) -> usize {
+    if block == 0 { first } else { first << (block - 1) }
+}
+
+fn block_start(block: usize, first: usize) -> usize {
+    if block == 0 { 0 } else { first << (block - 1) }
+}
+
+impl RowArena {
+    /// An empty arena.
+    pub fn new(shape: RowShape) -> Self {
+        Self {
+            shape,
+            committed: AtomicUsize::new(0),
+            next_name: Mutex::new(0),
+            size_bytes: AtomicUsize::new(0),
+            rows: [const { OnceLock::new() }; ROW_BLOCKS],
+            names: [const { OnceLock::new() }; NAME_BLOCKS],
+        }
+    }
+
+    /// Rows that may be read.
+    pub fn len(&self) -> usize {
+        self.committed.load(Ordering::Acquire)
+    }
+
+    /// Whether no row has been added.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of memory taken, spare room included.
+    pub fn size_bytes(&self) -> usize {
+        self.size_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of names so far (with their length prefixes and the gaps at block ends).
+    pub fn name_bytes(&self) -> usize {
+        *self.next_name.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a row and returns its number, or `None` when the arena is full.
+    ///
+    /// # Panics
+    /// When the row's arrays do not have the arena's shape.
+    pub fn push(&self, row: &NewRow<'_>) -> Option<usize> {
+        assert_eq!(
+            row.codes.len(),
+            self.shape.code_bytes,
+            "codes have the arena's shape"
+        );
+        assert_eq!(
+            row.original.len(),
+            self.shape.original_len,
+            "the original has the arena's shape"
+        );
+        let mut next_name = self.next_name.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = self.committed.load(Ordering::Relaxed);
+        if at >= MAX_ROWS {
+            return None;
+        }
+        let name_at = self.push_name(&mut next_name, row.name)?;
+        let (index, offset) = locate(at, FIRST_BLOCK_ROWS);
+        let block = self.rows[index].get_or_init(|| self.new_block(block_len(index, FIRST_BLOCK_ROWS)));
+        // SAFETY: `at` is not committed yet, so no reader can reach these cells, and the lock keeps other writers out.
+        unsafe {
+            block.codes.write(offset * self.shape.code_bytes, row.codes);
+            block
+                .originals
+                .write(offset * self.shape.original_len, row.original);
+            block.scales.write(offset, &[row.scalars.scale]);
+            block.norms.write(offset, &[row.scalars.norm]);
+            block.residuals.write(offset, &[row.scalars.residual]);
+            if self.shape.biased {
+                block.biases.write(offset, &[row.scalars.bias]);
+            }
+            block.names.write(offset, &[name_at]);
+        }
+        self.committed.store(at + 1, Ordering::Release);
+        Some(at)
+    }
+
+    fn new_block(&self, rows: usize) -> Box<RowBlock> {
+        let block = RowBlock {
+            codes: Cells::new(rows * self.shape.code_bytes),
+            originals: Cells::new(rows * self.shape.original_len),
+            scales: Cells::new(rows),
+            norms: Cells::new(rows),
+            residuals: Cells::new(rows),
+            biases: Cells::new(if self.shape.biased { rows } else { 0 }),
+            names: Cells::new(rows),
+        };
+        let floats = [
+            &block.originals,
+            &block.scales,
+            &block.norms,
+            &block.residuals,
+            &block.biases,
+        ];
+        let size = block.codes.size_bytes()
+            + floats.iter().map(|cells| cells.size_bytes()).sum::<usize>()
+            + block.names.size_bytes();
+        self.size_bytes.fetch_add(size, Ordering::Relaxed);
+        Box::new(block)
+    }
+
+    /// Writes a name with its length in front; a name never spans two blocks.
+    fn push_name(&self, next_name: &mut usize, name: &[u8]) -> Option<u32> {
+        let mut prefix = [0u8; 5];
+        let prefix = encode_length(u32::try_from(name.len()).ok()?, &mut prefix);
+        let needed = prefix.len() + name.len();
+        let (mut index, mut offset) = locate(*next_name, FIRST_BLOCK_NAME_BYTES);
+        while offset + needed > block_len(index, FIRST_BLOCK_NAME_BYTES) {
+            index += 1;
+            offset = 0;
+            if index >= NAME_BLOCKS {
+                return None;
+            }
+        }
+        let block = self.names[index].get_or_init(|| {
+            let cells = Cells::new(block_len(index, FIRST_BLOCK_NAME_BYTES));
+            self.size_bytes.fetch_add(cells.size_bytes(), Ordering::Relaxed);
+            cells
+        });
+        // SAFETY: the address is handed out only with the row's commit, and the caller holds the lock.
+        unsafe {
+            block.write(offset, prefix);
+            block.write(offset + prefix.len(), name);
+        }
+        let at = block_start(index, FIRST_BLOCK_NAME_BYTES) + offset;
+        *next_name = at + needed;
+        u32::try_from(at).ok()
+    }
+
+    fn block_of(&self, row: usize) -> (&RowBlock, usize) {
+        assert!(row < self.len(), "row {row} is committed");
+        let (index, offset) = locate(row, FIRST_BLOCK_ROWS);
+        let block = self.rows[index].get();
+        (
+            block.unwrap_or_else(|| unreachable!("a committed row has a block")),
+            offset,
+        )
+    }
+
+    /// Codes of a row.
+    pub fn codes(&self, row: usize) -> &[u8] {
+        let (block, offset) = self.block_of(row);
+        // SAFETY: `block_of` checked that the row is committed.
+        unsafe {
+            block
+                .codes
+                .read(offset * self.shape.code_bytes, self.shape.code_bytes)
+        }
+    }
+
+    /// The original of a row; empty when the arena keeps none.
+    pub fn original(&self, row: usize) -> &[f32] {
+        let (block, offset) = self.block_of(row);
+        // SAFETY: `block_of` checked that the row is committed.
+        unsafe {
+            block
+                .originals
+                .read(offset * self.shape.original_len, self.shape.original_len)
+        }
+    }
+
+    /// Scalars of a row.
+    pub fn scalars(&self, row: usize) -> Scalars {
+        let (block, offset) = self.block_of(row);
+        // SAFETY: `block_of` checked that the row is committed.
+        unsafe {
+            Scalars {
+                scale: block.scales.read(offset, 1)[0],
+                norm: block.norms.read(offset, 1)[0],
+                residual: block.residuals.read(offset, 1)[0],
+                bias: if self.shape.biased {
+                    block.biases.read(offset, 1)[0]
+                } else {
+                    0.0
+                },
+            }
+        }
+    }
+
+    /// Name of a row.
+    pub fn name(&self, row: usize) -> &[u8] {
+        let (block, offset) = self.block_of(row);
+        // SAFETY: `block_of` checked that the row is committed.
+        let at = unsafe { block.names.read(offset, 1)[0] } as usize;
+        let (index, offset) = locate(at, FIRST_BLOCK_NAME_BYTES);
+        let names = self.names[index].get();
+        let names = names.unwrap_or_else(|| unreachable!("a committed name has a block"));
+        let room = names.0.len() - offset;
+        // SAFETY: the prefix (at most five bytes) and the name were written before the row was committed; bytes after
+        // them inside the block may be written meanwhile, so only what is known to be there is read.
+        unsafe {
+            let (mut len, mut shift, mut used) = (0usize, 0u32, 0usize);
+            while used < room {
+                let byte = names.read(offset + used, 1)[0];
+                len |= usize::from(byte & 0x7f) << shift;
+                shift += 7;
+                used += 1;
+                if byte & 0x80 == 0 {
+                    break;
+                }
+            }
+            names.read(offset + used, len)
+        }
+    }
+
+    /// Rows `0..len` as runs of contiguous arrays.
+    ///
+    /// # Panics
+    /// When `len` rows have not been committed.
+    pub fn runs(&self, len: usize) -> impl Iterator<Item = Run<'_>> {
+        assert!(len <= self.len(), "{len} rows are committed");
+        (0..ROW_BLOCKS).map_while(move |index| {
+            let first = block_start(index, FIRST_BLOCK_ROWS);
+            if first >= len {
+                return None;
+            }
+            let rows = block_len(index, FIRST_BLOCK_ROWS).min(len - first);
+            let block = self.rows[index].get()?;
+            let originals = if self.shape.code_bytes == 0 {
+                rows * self.shape.original_len
+            } else {
+                0
+            };
+            // SAFETY: rows below `len` are committed, as asserted above.
+            unsafe {
+                Some(Run {
+                    first,
+                    codes: block.codes.read(0, rows * self.shape.code_bytes),
+                    originals: block.originals.read(0, originals),
+                    scales: block.scales.read(0, rows),
+                    biases: block.biases.read(0, if self.shape.biased { rows } else { 0 }),
+                })
+            }
+        })
+    }
+}
+
+/// Length of a name as a base-128 varint, low bits first.
+fn encode_length(mut len: u32, buffer: &mut [u8; 5]) -> &[u8] {
+    let mut used = 0;
+    loop {
+        let low = len.to_le_bytes()[0] & 0x7f;
+        len >>= 7;
+        buffer[used] = if len == 0 { low } else { low | 0x80 };
+        used += 1;
+        if len == 0 {
+            return &buffer[..used];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(arena: &RowArena, value: u8, name: &[u8]) -> Option<usize> {
+        let original = [f32::from(value); 3];
+        let scalars = Scalars {
+            scale: f32::from(value),
+            norm: 2.0,
+            residual: 3.0,
+            bias: 4.0,
+        };
+        arena.push(&NewRow {
+            codes: &[value; 8],
+            scalars,
+            original: &original,
+            name,
+        })
+    }
+
+    fn arena() -> RowArena {
+        RowArena::new(RowShape {
+            code_bytes: 8,
+            original_len: 3,
+            biased: false,
+        })
+    }
+
+    #[test]
+    fn rows_come_back_as_written() {
+        let arena = arena();
+        let long = vec![7u8; 70_000];
+        for i in 0..1000usize {
+            let name = if i == 500 {
+                long.clone()
+            } else {
+                format!("element-{i}").into_bytes()
+            };
+            assert_eq!(push(&arena, i.to_le_bytes()[0], &name), Some(i));
+        }
+        for i in 0..1000usize {
+            let value = i.to_le_bytes()[0];
+            let name = if i == 500 {
+                long.clone()
+            } else {
+                format!("element-{i}").into_bytes()
+            };
+            assert_eq!(arena.name(i), name);
+            assert_eq!(arena.codes(i), [value; 8]);
+            assert_eq!(arena.original(i), [f32::from(value); 3]);
+            assert_eq!(arena.scalars(i).scale, f32::from(value));
+        }
+    }
+
+    #[test]
+    fn runs_cover_every_row_once() {
+        let arena = arena();
+        for i in 0..333usize {
+            push(&arena, i.to_le_bytes()[0], b"x");
+        }
+        for len in [0, 1, 4, 5, 8, 9, 100, 333] {
+            let scales: Vec<f32> = arena.runs(len).flat_map(|run| run.scales.to_vec()).collect();
+            let expected: Vec<f32> = (0..len).map(|i| f32::from(i.to_le_bytes()[0])).collect();
+            assert_eq!(scales, expected);
+            assert!(arena.runs(len).all(|run| run.codes.len() == run.scales.len() * 8));
+        }
+    }
+
+    #[test]
+    fn a_full_arena_refuses() {
+        let arena = RowArena::new(RowShape {
+            code_bytes: 0,
+            original_len: 0,
+            biased: false,
+        });
+        let scalars = Scalars {
+            scale: 0.0,
+            norm: 0.0,
+            residual: 0.0,
+            bias: 0.0,
+        };
+        let row = NewRow {
+            codes: &[],
+            scalars,
+            original: &[],
+            name: b"",
+        };
+        for i in 0..MAX_ROWS {
+            assert_eq!(arena.push(&row), Some(i));
+        }
+        assert_eq!(arena.push(&row), None);
+        assert_eq!(arena.name(MAX_ROWS - 1), b"");
+    }
+
+    #[test]
+    fn readers_see_whole_rows_while_rows_are_added() {
+        let arena = arena();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                (0..20_000usize).for_each(|i| drop(push(&arena, i.to_le_bytes()[0], &i.to_le_bytes())))
+            });
+            scope.spawn(|| {
+                while arena.len() < 20_000 {
+                    let len = arena.len();
+                    if let Some(last) = len.checked_sub(1) {
+                        let value = last.to_le_bytes()[0];
+                        assert_eq!(arena.codes(last), [value; 8]);
+                        assert_eq!(arena.name(last), last.to_le_bytes());
+                    }
+                }
+            });
+        });
+    }
+}

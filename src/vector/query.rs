@@ -1,0 +1,489 @@
+//! A query prepared once for scoring many rows.
+
+use simsimd::BinarySimilarity;
+
+use super::exact::{self, to_f32};
+use super::kernel::{Kernel, QueryCodes, as_f32};
+use super::quant::{Scalars, components, encode, int8_code};
+use super::{Layout, Metric, Quantization};
+
+/// Rows whose integer dot products are kept on the stack at a time.
+const BLOCK_ROWS: usize = 256;
+
+/// A prepared query. It is quantised exactly like a row, so a row of the same vector is its best match.
+#[derive(Clone, Debug)]
+pub struct Query {
+    layout: Layout,
+    kernel: Kernel,
+    /// As given, for exact scores.
+    original: Vec<f32>,
+    norm: f64,
+    scalars: Scalars,
+    codes: Codes,
+}
+
+/// The query's own code, in the form its scoring loop wants.
+#[derive(Clone, Debug)]
+enum Codes {
+    F32(Vec<f32>),
+    Int8(QueryCodes),
+    Bin(Vec<u8>),
+}
+
+impl Query {
+    /// Prepares `vector` (`layout.dim` components) for rows of `layout`. Non-finite components make a query that matches nothing.
+    ///
+    /// # Panics
+    /// If the length does not match, or `layout.dim` is 0 or too large.
+    pub fn new(layout: &Layout, vector: &[f32]) -> Self {
+        Query::with_kernel(layout, vector, Kernel::active())
+    }
+
+    /// As [`Query::new`], with a kernel other than the fastest.
+    pub fn with_kernel(layout: &Layout, vector: &[f32], kernel: Kernel) -> Self {
+        let mut bytes = vec![0; layout.code_bytes()];
+        let scalars = encode(layout, vector, &mut bytes);
+        let codes = match layout.quantization {
+            Quantization::F32 => Codes::F32(components(&bytes).take(layout.dim).collect()),
+            Quantization::Int8 => {
+                let codes: Vec<i8> = bytes[..layout.dim].iter().map(|&byte| int8_code(byte)).collect();
+                Codes::Int8(QueryCodes::new(&codes))
+            }
+            Quantization::Bin => Codes::Bin(bytes),
+        };
+        Query {
+            layout: *layout,
+            kernel,
+            original: vector.to_vec(),
+            norm: exact::norm(vector),
+            scalars,
+            codes,
+        }
+    }
+
+    /// The shape of the rows it scores.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The scalars of its own code. `residual` bounds what quantising the query can change.
+    pub fn scalars(&self) -> &Scalars {
+        &self.scalars
+    }
+
+    /// Approximate scores, from codes. `codes` holds `out.len()` rows of `layout.code_bytes()` bytes, one after the
+    /// other; `scales` and `biases` are the rows' scalars (`biases` is only read for L2 and may be empty otherwise).
+    ///
+    /// The score is that of the vectors the two codes stand for: for COSINE and IP with Int8 or F32 their inner product,
+    /// for L2 minus their squared distance; for Bin 1 - 2 * hamming / dim. It is always finite.
+    ///
+    /// # Panics
+    /// If the lengths do not match.
+    pub fn score_rows(&self, codes: &[u8], scales: &[f32], biases: &[f32], out: &mut [f32]) {
+        assert_eq!(
+            codes.len(),
+            out.len() * self.layout.code_bytes(),
+            "whole rows, one for each score"
+        );
+        assert_eq!(scales.len(), out.len(), "one scale per row");
+        let needs_biases = self.layout.metric == Metric::L2;
+        assert!(!needs_biases || biases.len() == out.len(), "one bias per row");
+        match &self.codes {
+            Codes::F32(query) => self.score_f32(query, codes, scales, out),
+            Codes::Int8(query) => self.score_int8(query, codes, scales, biases, out),
+            Codes::Bin(query) => self.score_bin(query, codes, scales, out),
+        }
+    }
+
+    /// Scores of rows that are kept as f32 originals only. `originals` holds `out.len()` rows of `layout.dim` components;
+    /// `scales` are one over the rows' norms (0 for a zero vector), used for COSINE.
+    ///
+    /// # Panics
+    /// If the lengths do not match.
+    pub fn score_originals(&self, originals: &[f32], scales: &[f32], out: &mut [f32]) {
+        assert_eq!(
+            originals.len(),
+            out.len() * self.layout.dim,
+            "whole rows, one for each score"
+        );
+        let query_scale = if self.norm > 0.0 { 1.0 / self.norm } else { 0.0 };
+        let (low, high) = self.score_range();
+        let rows = originals.chunks_exact(self.layout.dim).zip(scales);
+        for ((row, &scale), score) in rows.zip(out) {
+            let exact = match self.layout.metric {
+                Metric::Cosine => exact::fast_dot(&self.original, row) * f64::from(scale) * query_scale,
+                Metric::Ip => exact::fast_dot(&self.original, row),
+                Metric::L2 => -exact::fast_squared_distance(&self.original, row),
+            };
+            *score = if exact.is_finite() {
+                to_f32(exact).clamp(low, high)
+            } else {
+                low
+            };
+        }
+    }
+
+    /// The score of a row's f32 original, to about 1e-7 relative to the product of the norms; equal for equal inputs.
+    /// Zero or non-finite vectors score 0; under L2 non-finite ones score [`f32::MIN`], the worst.
+    pub fn exact(&self, original: &[f32]) -> f32 {
+        match self.layout.metric {
+            Metric::Cosine => {
+                let norms = self.norm * exact::norm(original);
+                let has_direction = norms > 0.0 && norms.is_finite();
+                if has_direction {
+                    to_f32((exact::dot(&self.original, original) / norms).clamp(-1.0, 1.0))
+                } else {
+                    0.0
+                }
+            }
+            Metric::Ip => {
+                let dot = exact::dot(&self.original, original);
+                if dot.is_finite() { to_f32(dot) } else { 0.0 }
+            }
+            Metric::L2 => {
+                let distance = exact::squared_distance(&self.original, original);
+                if distance.is_finite() {
+                    0.0 - to_f32(distance) // not -x: a distance of 0 must not become -0
+                } else {
+                    f32::MIN
+                }
+            }
+        }
+    }
+
+    /// The range of a score; rounding and overflow are cut off at its ends.
+    fn score_range(&self) -> (f32, f32) {
+        match self.layout.metric {
+            Metric::Cosine => (-1.0, 1.0),
+            Metric::Ip => (f32::MIN, f32::MAX),
+            Metric::L2 => (f32::MIN, 0.0),
+        }
+    }
+
+    fn score_int8(&self, query: &QueryCodes, codes: &[u8], scales: &[f32], biases: &[f32], out: &mut [f32]) {
+        let (low, high) = self.score_range();
+        let query_scale = self.scalars.scale;
+        let mut dots = [0i32; BLOCK_ROWS];
+        let blocks = codes
+            .chunks(BLOCK_ROWS * self.layout.code_bytes())
+            .zip(out.chunks_mut(BLOCK_ROWS));
+        for (i, (codes, out)) in blocks.enumerate() {
+            let dots = &mut dots[..out.len()];
+            self.kernel.dot_rows(query, codes, dots);
+            let rows = i * BLOCK_ROWS..i * BLOCK_ROWS + out.len();
+            let products = dots
+                .iter()
+                .zip(&scales[rows.clone()])
+                .map(|(&dot, &scale)| dot as f32 * scale * query_scale);
+            // `max` then `min` also turns a NaN (which takes overflow and underflow at once) into the worst score.
+            if self.layout.metric == Metric::L2 {
+                // -||q - x||^2 = 2 q.x - ||x||^2 - ||q||^2
+                let query_bias = self.scalars.bias;
+                for ((out, product), bias) in out.iter_mut().zip(products).zip(&biases[rows]) {
+                    *out = (2.0 * product + bias + query_bias).max(low).min(high);
+                }
+            } else {
+                for (out, product) in out.iter_mut().zip(products) {
+                    *out = product.max(low).min(high);
+                }
+            }
+        }
+    }
+
+    fn score_f32(&self, query: &[f32], codes: &[u8], scales: &[f32], out: &mut [f32]) {
+        let (low, high) = self.score_range();
+        let mut copy = Vec::new();
+        let rows = codes.chunks_exact(self.layout.code_bytes());
+        for ((row, &scale), out) in rows.zip(scales).zip(out) {
+            let row = match as_f32(row) {
+                Some(row) => &row[..query.len()],
+                None => {
+                    copy.clear();
+                    copy.extend(components(row).take(query.len()));
+                    &copy
+                }
+            };
+            let finite = scale * self.scalars.scale;
+            let score = match self.layout.metric {
+                Metric::Cosine | Metric::Ip => to_f32(exact::fast_dot(query, row)) * finite,
+                // The differences themselves: more accurate than norms and a product, and no slower.
+                Metric::L2 if finite > 0.0 => 0.0 - to_f32(exact::fast_squared_distance(query, row)),
+                Metric::L2 => low,
+            };
+            *out = score.max(low).min(high);
+        }
+    }
+
+    fn score_bin(&self, query: &[u8], codes: &[u8], scales: &[f32], out: &mut [f32]) {
+        let per_bit = 2.0 / self.layout.dim as f64;
+        let rows = codes.chunks_exact(self.layout.code_bytes());
+        for ((row, &scale), out) in rows.zip(scales).zip(out) {
+            let hamming = u8::hamming(query, row).unwrap_or_else(|| hamming_distance(query, row));
+            *out = to_f32(1.0 - hamming * per_bit) * scale * self.scalars.scale;
+        }
+    }
+}
+
+/// Number of bits that differ; what simsimd computes faster.
+fn hamming_distance(a: &[u8], b: &[u8]) -> f64 {
+    f64::from(a.iter().zip(b).map(|(x, y)| (x ^ y).count_ones()).sum::<u32>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vector::decode;
+    use proptest::prelude::*;
+
+    const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Ip, Metric::L2];
+    const QUANTIZATIONS: [Quantization; 3] = [Quantization::F32, Quantization::Int8, Quantization::Bin];
+
+    #[derive(Default)]
+    struct Rows {
+        codes: Vec<u8>,
+        scales: Vec<f32>,
+        biases: Vec<f32>,
+        all: Vec<Scalars>,
+    }
+
+    fn encode_all(layout: &Layout, vectors: &[Vec<f32>]) -> Rows {
+        let mut rows = Rows::default();
+        for vector in vectors {
+            let mut row = vec![0; layout.code_bytes()];
+            let scalars = encode(layout, vector, &mut row);
+            rows.codes.extend(row);
+            rows.scales.push(scalars.scale);
+            rows.biases.push(scalars.bias);
+            rows.all.push(scalars);
+        }
+        rows
+    }
+
+    fn scores(query: &Query, rows: &Rows) -> Vec<f32> {
+        let mut out = vec![f32::NAN; rows.scales.len()];
+        let biases: &[f32] = if query.layout.metric == Metric::L2 {
+            &rows.biases
+        } else {
+            &[]
+        };
+        query.score_rows(&rows.codes, &rows.scales, biases, &mut out);
+        out
+    }
+
+    /// `count` random vectors of one random size, with components in -1..1.
+    fn vectors(count: impl Into<proptest::collection::SizeRange>) -> impl Strategy<Value = Vec<Vec<f32>>> {
+        let count = count.into();
+        (1usize..200).prop_flat_map(move |dim| {
+            proptest::collection::vec(proptest::collection::vec(-1.0f32..1.0, dim), count.clone())
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn the_residuals_bound_the_error(vectors in vectors(1..12), metric in 0usize..3, f32_codes in any::<bool>()) {
+            let quantization = if f32_codes { Quantization::F32 } else { Quantization::Int8 };
+            let layout = Layout { dim: vectors[0].len(), metric: METRICS[metric], quantization };
+            let query = Query::new(&layout, &vectors[0]);
+            let rows = encode_all(&layout, &vectors);
+            for (i, &score) in scores(&query, &rows).iter().enumerate() {
+                let (score, truth) = (f64::from(score), f64::from(query.exact(&vectors[i])));
+                let (query_residual, residual) =
+                    (f64::from(query.scalars().residual), f64::from(rows.all[i].residual));
+                let (query_norm, norm) = (f64::from(query.scalars().norm), f64::from(rows.all[i].norm));
+                let (error, bound) = match layout.metric {
+                    Metric::Cosine => (score - truth, query_residual + residual),
+                    Metric::Ip => (
+                        score - truth,
+                        query_residual * norm + residual * query_norm + query_residual * residual,
+                    ),
+                    // The code distance is itself known to f32 accuracy of the squared norms only.
+                    Metric::L2 => (
+                        (-score).sqrt() - (-truth).sqrt(),
+                        query_residual + residual + 1e-3 * (query_norm + norm),
+                    ),
+                };
+                prop_assert!(error.abs() <= bound + 1e-5 * (1.0 + query_norm * norm), "{} {} {}", score, truth, bound);
+            }
+        }
+
+        #[test]
+        fn int8_scores_are_those_of_the_decoded_vectors(vectors in vectors(1..12), metric in 0usize..3) {
+            let layout =
+                Layout { dim: vectors[0].len(), metric: METRICS[metric], quantization: Quantization::Int8 };
+            let query = Query::new(&layout, &vectors[0]);
+            let rows = encode_all(&layout, &vectors);
+            let decoded: Vec<Vec<f32>> = (rows.codes.chunks_exact(layout.code_bytes()).zip(&rows.all))
+                .map(|(codes, scalars)| decode(&layout, codes, scalars))
+                .collect();
+            // The query is encoded like row 0.
+            let decoded_query = Query::new(&layout, &decoded[0]);
+            for (i, score) in scores(&query, &rows).into_iter().enumerate() {
+                let truth = decoded_query.exact(&decoded[i]);
+                let size = query.scalars().norm.max(rows.all[i].norm).max(1.0);
+                prop_assert!((score - truth).abs() <= 1e-5 * size * size, "{} {}", score, truth);
+            }
+        }
+
+        #[test]
+        fn every_kernel_gives_the_same_scores(vectors in vectors(300..310), metric in 0usize..3) {
+            let layout =
+                Layout { dim: vectors[0].len(), metric: METRICS[metric], quantization: Quantization::Int8 };
+            let rows = encode_all(&layout, &vectors);
+            let expected = scores(&Query::with_kernel(&layout, &vectors[0], Kernel::Scalar), &rows);
+            for kernel in Kernel::supported() {
+                let query = Query::with_kernel(&layout, &vectors[0], kernel);
+                prop_assert_eq!(&scores(&query, &rows), &expected, "{}", kernel.name());
+            }
+        }
+
+        #[test]
+        fn bin_scores_count_equal_signs(vectors in vectors(1..12), metric in 0usize..3) {
+            let dim = vectors[0].len();
+            let layout = Layout { dim, metric: METRICS[metric], quantization: Quantization::Bin };
+            let query = Query::new(&layout, &vectors[0]);
+            let rows = encode_all(&layout, &vectors);
+            for (vector, score) in vectors.iter().zip(scores(&query, &rows)) {
+                let pairs = vector.iter().zip(&vectors[0]);
+                let hamming = pairs.filter(|(x, y)| (**x > 0.0) != (**y > 0.0)).count();
+                prop_assert!((score - (1.0 - 2.0 * hamming as f32 / dim as f32)).abs() < 1e-6);
+            }
+        }
+
+        #[test]
+        fn exact_scores_match_the_formulas(vectors in vectors(2), magnitude in -10i32..10) {
+            let (a, b) = (&vectors[0], &vectors[1]);
+            let factor = 10f32.powi(magnitude);
+            let b: Vec<f32> = b.iter().map(|x| x * factor).collect();
+            let wide = |v: &[f32]| v.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
+            let (x, y) = (wide(a), wide(&b));
+            let dot: f64 = x.iter().zip(&y).map(|(x, y)| x * y).sum();
+            let norms = x.iter().map(|x| x * x).sum::<f64>().sqrt() * y.iter().map(|y| y * y).sum::<f64>().sqrt();
+            let distance: f64 = x.iter().zip(&y).map(|(x, y)| (x - y).powi(2)).sum();
+            let exact = |metric| {
+                let layout = Layout { dim: a.len(), metric, quantization: Quantization::Int8 };
+                f64::from(Query::new(&layout, a).exact(&b))
+            };
+            prop_assert!((exact(Metric::Cosine) - dot / norms).abs() <= 1e-7);
+            prop_assert!((exact(Metric::Ip) - dot).abs() <= 1e-7 * norms);
+            prop_assert!((exact(Metric::L2) + distance).abs() <= 1e-7 * distance);
+        }
+    }
+
+    #[test]
+    fn a_vector_is_its_own_best_match() {
+        for dim in [1, 3, 128, 1000] {
+            let vector: Vec<f32> = (0..dim).map(|i| (i as f32 * 0.7).sin() * 3.0 + 0.01).collect();
+            for (metric, best) in [(Metric::Cosine, 1.0), (Metric::L2, 0.0)] {
+                for quantization in QUANTIZATIONS {
+                    let layout = Layout {
+                        dim,
+                        metric,
+                        quantization,
+                    };
+                    let query = Query::new(&layout, &vector);
+                    assert_eq!(query.exact(&vector).to_bits(), f32::to_bits(best));
+                    if quantization != Quantization::Bin {
+                        let score = scores(&query, &encode_all(&layout, std::slice::from_ref(&vector)))[0];
+                        assert!(
+                            (score - best).abs() <= 2e-6 * dim as f32 * 9.0,
+                            "{layout:?} {score}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn vectors_without_direction_score_zero_and_the_worst_distance() {
+        let odd = [
+            vec![0.0; 3],
+            vec![f32::NAN, 1.0, 1.0],
+            vec![f32::INFINITY, 1.0, 1.0],
+        ];
+        let good = [1.0f32, 2.0, 3.0];
+        for quantization in QUANTIZATIONS {
+            for metric in METRICS {
+                let layout = Layout {
+                    dim: 3,
+                    metric,
+                    quantization,
+                };
+                for (i, vector) in odd.iter().enumerate() {
+                    let expected = match (metric, i) {
+                        (Metric::L2, 0) => -14.0,
+                        (Metric::L2, _) => f32::MIN,
+                        _ => 0.0,
+                    };
+                    let queries = [
+                        (Query::new(&layout, &good), &vector[..]),
+                        (Query::new(&layout, vector), &good),
+                    ];
+                    for (query, row) in queries {
+                        assert_eq!(query.exact(row), expected);
+                        let score = scores(&query, &encode_all(&layout, &[row.to_vec()]))[0];
+                        let expected = if quantization == Quantization::Bin {
+                            0.0
+                        } else {
+                            expected
+                        };
+                        assert!(
+                            score == expected || (score - expected).abs() < 0.2,
+                            "{layout:?} {i}: {score}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn scores_of_huge_vectors_are_finite() {
+        let vectors = vec![
+            vec![f32::MAX; 70],
+            vec![f32::MIN; 70],
+            vec![1.0; 70],
+            vec![0.0; 70],
+        ];
+        for metric in METRICS {
+            for quantization in QUANTIZATIONS {
+                let layout = Layout {
+                    dim: 70,
+                    metric,
+                    quantization,
+                };
+                let rows = encode_all(&layout, &vectors);
+                for vector in &vectors {
+                    let query = Query::new(&layout, vector);
+                    assert!(scores(&query, &rows).iter().all(|score| score.is_finite()));
+                    assert!(vectors.iter().all(|vector| query.exact(vector).is_finite()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn unaligned_f32_rows_score_the_same() {
+        let layout = Layout {
+            dim: 20,
+            metric: Metric::Ip,
+            quantization: Quantization::F32,
+        };
+        let vectors: Vec<Vec<f32>> = (0..3)
+            .map(|i| (0..20).map(|j| (i * j) as f32).collect())
+            .collect();
+        let rows = encode_all(&layout, &vectors);
+        let query = Query::new(&layout, &vectors[2]);
+        let expected = scores(&query, &rows);
+        assert_eq!(expected[1], 2.0 * 2470.0);
+        for shift in 1..4 {
+            let mut memory = vec![0; shift];
+            memory.extend(&rows.codes[..]);
+            let mut out = [0.0; 3];
+            query.score_rows(&memory[shift..], &rows.scales, &[], &mut out);
+            assert_eq!(out[..], expected);
+        }
+    }
+}

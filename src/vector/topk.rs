@@ -1,0 +1,222 @@
+//! The best k of a stream of scored rows.
+//!
+//! Results are gathered in a buffer of up to about 2 k entries. When it is full, a selection keeps the best k, so
+//! a kept result costs amortised constant time whatever k is, and a result that cannot qualify costs one compare.
+
+use std::cmp::Ordering;
+
+/// Room beyond k before a selection runs, at least this much.
+const MIN_SLACK: usize = 32;
+
+/// One word of the live bitmap covers this many rows.
+const WORD_ROWS: usize = u64::BITS as usize;
+
+/// Keeps the best `k` (score, row) pairs: higher scores first, equal scores by lower row.
+#[derive(Clone, Debug)]
+pub struct TopK {
+    k: usize,
+    /// Unordered; every entry was better than `worst` when it came.
+    buffer: Vec<(f32, u64)>,
+    /// The k-th best at the last selection: what a newcomer must be better than.
+    worst: (f32, u64),
+}
+
+impl TopK {
+    /// An empty selection of at most `k` results. Takes memory only as results arrive.
+    pub fn new(k: usize) -> Self {
+        let worst = if k == 0 {
+            (f32::INFINITY, 0)
+        } else {
+            (f32::NEG_INFINITY, u64::MAX)
+        };
+        TopK {
+            k,
+            buffer: Vec::new(),
+            worst,
+        }
+    }
+
+    /// The score that must be beaten; `NEG_INFINITY` until `k` results were pushed. It never exceeds the score
+    /// of the k-th best, but may lag behind it, because selections run only now and then.
+    pub fn threshold(&self) -> f32 {
+        self.worst.0
+    }
+
+    /// Offers one result. A NaN score never enters.
+    #[inline]
+    pub fn push(&mut self, score: f32, row: u64) {
+        if score > self.worst.0 || (score == self.worst.0 && row < self.worst.1) {
+            self.insert(score, row);
+        }
+    }
+
+    /// Offers `scores[i]` as the score of row `first_row + i`, for each i whose bit (bit i % 64 of `live[i / 64]`) is set.
+    ///
+    /// # Panics
+    /// If `live` has fewer bits than there are scores.
+    pub fn offer_block(&mut self, scores: &[f32], first_row: u64, live: &[u64]) {
+        assert!(
+            live.len() >= scores.len().div_ceil(WORD_ROWS),
+            "a live bit for every score"
+        );
+        let mut word_row = first_row;
+        for (word_scores, &word) in scores.chunks(WORD_ROWS).zip(live) {
+            if word != 0 && self.any_qualifies(word_scores, word_row) {
+                self.offer_word(word_scores, word_row, word);
+            }
+            word_row += WORD_ROWS as u64;
+        }
+    }
+
+    /// The results, best first.
+    pub fn into_sorted(mut self) -> Vec<(f32, u64)> {
+        if self.buffer.len() > self.k {
+            self.select();
+        }
+        self.buffer.sort_unstable_by(best_first);
+        self.buffer
+    }
+
+    /// Whether some score might enter. No branch per score, so that it compiles to vector compares.
+    #[inline]
+    fn any_qualifies(&self, scores: &[f32], first_row: u64) -> bool {
+        let (threshold, row) = self.worst;
+        if first_row >= row {
+            scores.iter().fold(false, |any, &score| any | (score > threshold))
+        } else {
+            scores
+                .iter()
+                .fold(false, |any, &score| any | (score >= threshold))
+        }
+    }
+
+    fn offer_word(&mut self, scores: &[f32], first_row: u64, mut live: u64) {
+        while live != 0 {
+            let offset = live.trailing_zeros();
+            let Some(&score) = scores.get(offset as usize) else {
+                return;
+            };
+            self.push(score, first_row + u64::from(offset));
+            live &= live - 1;
+        }
+    }
+
+    fn insert(&mut self, score: f32, row: u64) {
+        // Adding 0.0 turns -0.0 into 0.0: the two are equal scores, but not to `total_cmp`.
+        self.buffer.push((score + 0.0, row));
+        let first_full = self.buffer.len() == self.k && self.worst.0 == f32::NEG_INFINITY;
+        if first_full || self.buffer.len() >= self.k + self.k.max(MIN_SLACK) {
+            self.select();
+        }
+    }
+
+    /// Drops all but the best k and raises the threshold to the k-th. The buffer holds at least k entries, k >= 1.
+    fn select(&mut self) {
+        let (_, kth, _) = self.buffer.select_nth_unstable_by(self.k - 1, best_first);
+        self.worst = *kth;
+        self.buffer.truncate(self.k);
+    }
+}
+
+fn best_first(a: &(f32, u64), b: &(f32, u64)) -> Ordering {
+    b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Few different scores, so that ties are common; NaN among them.
+    fn score() -> impl Strategy<Value = f32> {
+        prop_oneof![
+            9 => (-6i8..6).prop_map(|x| f32::from(x) / 4.0),
+            1 => Just(f32::NAN),
+            1 => Just(-0.0),
+            1 => Just(f32::NEG_INFINITY),
+        ]
+    }
+
+    fn expected(k: usize, all: impl Iterator<Item = (f32, u64)>) -> Vec<(f32, u64)> {
+        let mut all: Vec<_> = all
+            .filter(|(score, _)| !score.is_nan())
+            .map(|(s, r)| (s + 0.0, r))
+            .collect();
+        all.sort_by(best_first);
+        all.truncate(k);
+        all
+    }
+
+    proptest! {
+        #[test]
+        fn push_keeps_the_best_in_any_order(
+            scores in proptest::collection::vec(score(), 0..500),
+            k in 0usize..90,
+            stride in 1usize..500,
+        ) {
+            let mut top = TopK::new(k);
+            let rows = (0..scores.len()).map(|i| (i * stride + stride / 2) % scores.len());
+            let pairs: std::collections::BTreeMap<u64, f32> = rows.map(|row| (row as u64, scores[row])).collect();
+            for (&row, &score) in pairs.iter().rev() {
+                top.push(score, row);
+            }
+            prop_assert_eq!(top.into_sorted(), expected(k, pairs.iter().map(|(&r, &s)| (s, r))));
+        }
+
+        #[test]
+        fn offer_block_equals_pushing_the_live_rows(
+            scores in proptest::collection::vec(score(), 0..900),
+            live in proptest::collection::vec(any::<u64>(), 15),
+            k in 1usize..50,
+            blocks_backwards in any::<bool>(),
+        ) {
+            let mut top = TopK::new(k);
+            let mut starts: Vec<usize> = (0..scores.len()).step_by(320).collect();
+            if blocks_backwards {
+                starts.reverse();
+            }
+            for start in starts {
+                let end = scores.len().min(start + 320);
+                top.offer_block(&scores[start..end], start as u64, &live[start / 64..]);
+            }
+            let is_live = |i: usize| live[i / 64] >> (i % 64) & 1 == 1;
+            let rows = scores.iter().enumerate().filter(|(i, _)| is_live(*i)).map(|(i, &s)| (s, i as u64));
+            prop_assert_eq!(top.into_sorted(), expected(k, rows));
+        }
+    }
+
+    #[test]
+    fn the_threshold_rises_once_k_results_are_in() {
+        let mut top = TopK::new(3);
+        top.push(5.0, 0);
+        top.push(7.0, 1);
+        assert_eq!(top.threshold(), f32::NEG_INFINITY);
+        top.push(6.0, 2);
+        assert_eq!(top.threshold(), 5.0);
+        for row in 3..200 {
+            top.push(row as f32, row);
+        }
+        assert!(top.threshold() > 100.0 && top.threshold() <= 197.0);
+        assert_eq!(top.into_sorted(), [(199.0, 199), (198.0, 198), (197.0, 197)]);
+    }
+
+    #[test]
+    fn memory_follows_the_results_and_stays_bounded() {
+        let mut top = TopK::new(1_000_000);
+        top.push(1.0, 1);
+        assert!(top.buffer.capacity() < 100);
+        let mut top = TopK::new(10);
+        for row in 0..10_000u64 {
+            top.push(row as f32, row);
+            assert!(top.buffer.len() < 10 + MIN_SLACK);
+        }
+    }
+
+    #[test]
+    fn none_asked_none_kept() {
+        let mut top = TopK::new(0);
+        top.push(1.0, 1);
+        top.offer_block(&[f32::INFINITY; 3], 0, &[7]);
+        assert!(top.into_sorted().is_empty());
+    }
+}

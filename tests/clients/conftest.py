@@ -1,0 +1,68 @@
+"""Fixtures of the client suites."""
+
+import os
+import shutil
+
+import pytest
+
+from support import Server, binary
+
+
+@pytest.fixture(scope="session", autouse=True)
+def built():
+    if not binary().is_file():
+        pytest.exit(f"{binary()} is missing: run cargo build --release first", returncode=2)
+
+
+@pytest.fixture(scope="session")
+def shared_server(built, tmp_path_factory):
+    with Server(tmp_path_factory.mktemp("shared") / "data") as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared_server):
+    """A running server without data. Tests that stop it or need options take `new_server`."""
+    assert shared_server.alive(), f"an earlier test ended the server: {shared_server.log_tail()}"
+    with shared_server.client() as client:
+        client.flushall()
+    return shared_server
+
+
+@pytest.fixture
+def new_server(built, tmp_path):
+    """A function that starts a server with the given options; it is killed when the test is over."""
+    started = []
+
+    def start(*options, **named):
+        server = Server(tmp_path / f"data{len(started)}", *options, **named)
+        started.append(server)
+        return server.start()
+
+    yield start
+    for server in started:
+        server.kill9()
+
+
+@pytest.fixture(params=[2, 3], ids=["resp2", "resp3"])
+def client(request, server):
+    """A redis-py client of each protocol version that gives text."""
+    with server.client(protocol=request.param, decode_responses=True) as client:
+        yield client
+
+
+def _tool(name):
+    path = shutil.which(name)
+    if path is None and os.environ.get("CI"):
+        pytest.fail(f"{name} is not installed")
+    return path or pytest.skip(f"{name} is not installed (Debian: redis-tools)")
+
+
+@pytest.fixture
+def redis_cli():
+    return _tool("redis-cli")
+
+
+@pytest.fixture
+def redis_benchmark():
+    return _tool("redis-benchmark")

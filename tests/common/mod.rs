@@ -1,0 +1,237 @@
+//! What the integration tests share: a server with a folder and a port of its own, a small blocking client, and
+//! generated data.
+
+#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+
+pub mod client;
+pub mod data;
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command as Process, ExitStatus, Output, Stdio};
+use std::sync::Mutex;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+pub use client::{Client, Command, Value, command, fp32, vadd, words};
+pub use data::{Model, Rng, clustered};
+
+/// Longest wait for anything that should happen soon. Only a hanging test meets it.
+pub const WAIT_MAX: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// The server's program.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_vecdis");
+
+/// A running server; killed when dropped.
+pub struct Server {
+    process: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Holds the data folder `data` and the server's output.
+    root: PathBuf,
+    _folder: Option<tempfile::TempDir>,
+}
+
+impl Server {
+    /// Starts a server with an empty folder and waits until it answers.
+    pub fn start(options: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut server = Self::start_in(folder.path(), options);
+        server._folder = Some(folder);
+        server
+    }
+
+    /// Starts a server whose data are in `root/data` and waits until it answers.
+    pub fn start_in(root: &Path, options: &[&str]) -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let process = spawn(root, address.port(), options);
+        let mut server = Self {
+            process,
+            address,
+            root: root.to_owned(),
+            _folder: None,
+        };
+        let begin = Instant::now();
+        loop {
+            if let Some(status) = server.process.try_wait().unwrap() {
+                panic!("the server ended with {status}: {}", server.output());
+            }
+            if let Ok(mut client) = Client::connect(address)
+                && client
+                    .try_call(&words("PING"))
+                    .is_ok_and(|answer| !answer.to_string().starts_with("-LOADING"))
+            {
+                return server;
+            }
+            assert!(
+                begin.elapsed() < WAIT_MAX,
+                "the server does not answer: {}",
+                server.output()
+            );
+            sleep(PAUSE);
+        }
+    }
+
+    /// A new connection.
+    pub fn connect(&self) -> Client {
+        Client::connect(self.address).unwrap()
+    }
+
+    /// A new connection that speaks RESP3.
+    pub fn connect_resp3(&self) -> Client {
+        let mut client = self.connect();
+        client.hello(3);
+        client
+    }
+
+    /// Ends the server as a crash would.
+    pub fn kill9(mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Ends the server with a signal (`TERM`, `INT`) and gives its exit status.
+    pub fn terminate(self, signal: &str) -> ExitStatus {
+        let kill = format!("kill -{signal} {}", self.process.id());
+        assert!(Process::new("sh").args(["-c", &kill]).status().unwrap().success());
+        self.wait()
+    }
+
+    /// Waits until the server has ended by itself.
+    pub fn wait(mut self) -> ExitStatus {
+        wait_for(&mut self.process, &self.root)
+    }
+
+    /// A size from the system's view of the process, such as `VmRSS` or `VmHWM` (its peak).
+    pub fn memory_bytes(&self, field: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        let kilobytes = line.trim_start_matches(':').trim().trim_end_matches(" kB");
+        kilobytes.parse::<u64>().unwrap() * 1024
+    }
+
+    /// All that the server has printed.
+    pub fn output(&self) -> String {
+        output(&self.root)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let running = self.process.try_wait().is_ok_and(|status| status.is_none());
+        // Both fail only when the process has ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            eprintln!("the server (running: {running}) printed:\n{}", self.output());
+        }
+    }
+}
+
+fn spawn(root: &Path, port: u16, options: &[&str]) -> Child {
+    let file = |name| {
+        File::options()
+            .create(true)
+            .append(true)
+            .open(root.join(name))
+            .unwrap()
+    };
+    let (port, dir) = (port.to_string(), root.join("data"));
+    Process::new(PROGRAM)
+        .args([
+            "--bind",
+            "127.0.0.1",
+            "--port",
+            &port,
+            "--dir",
+            dir.to_str().unwrap(),
+        ])
+        .args(options)
+        .stdin(Stdio::null())
+        .stdout(file("stdout"))
+        .stderr(file("stderr"))
+        .spawn()
+        .unwrap()
+}
+
+fn output(root: &Path) -> String {
+    let read = |name| String::from_utf8_lossy(&fs::read(root.join(name)).unwrap_or_default()).into_owned();
+    read("stdout") + &read("stderr")
+}
+
+fn wait_for(process: &mut Child, root: &Path) -> ExitStatus {
+    let begin = Instant::now();
+    loop {
+        if let Some(status) = process.try_wait().unwrap() {
+            return status;
+        }
+        if begin.elapsed() > WAIT_MAX {
+            process.kill().unwrap();
+            panic!("the process does not end: {}", output(root));
+        }
+        sleep(PAUSE);
+    }
+}
+
+/// Starts a server that must not start. Gives its exit code and what it printed.
+pub fn refused_start(root: &Path, options: &[&str]) -> (Option<i32>, String) {
+    let before = output(root).len();
+    let mut process = spawn(root, free_port(), options);
+    let status = wait_for(&mut process, root);
+    (status.code(), output(root)[before..].to_owned())
+}
+
+/// Runs the program to its end.
+pub fn run(arguments: &[&str]) -> Output {
+    Process::new(PROGRAM)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+/// A port of 127.0.0.1 that nobody uses, outside the range that the system gives to outgoing connections, and given
+/// to nobody else in this process.
+pub fn free_port() -> u16 {
+    static GIVEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
+    let mut given = GIVEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let given = given.get_or_insert_default();
+    let first = std::process::id() % 20_000;
+    (0..20_000)
+        .map(|step| (10_000 + (first + step) % 20_000) as u16)
+        .find(|&port| {
+            !given.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() && given.insert(port)
+        })
+        .unwrap()
+}
+
+/// All files below a folder, as paths relative to it, sorted.
+pub fn files_below(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(&next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.push(path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Copies a folder with all it holds.
+pub fn copy_folder(from: &Path, to: &Path) {
+    for file in files_below(from) {
+        let target = to.join(&file);
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        fs::copy(from.join(&file), target).unwrap();
+    }
+}
