@@ -9,6 +9,8 @@ pub mod filter;
 pub mod ids;
 pub mod sealed;
 pub mod search;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -24,7 +26,7 @@ pub use chunk::{Attributes, Chunk, Rows};
 use ids::{Entry, IdTable, PendingIds, hash_name};
 
 /// A chunk is full at this many bytes of originals (or at 65,536 rows).
-pub const MAX_CHUNK_ORIGINAL_BYTES: usize = 128 << 20;
+pub const MAX_CHUNK_ORIGINAL_BYTES: usize = if cfg!(test) { 16 << 10 } else { 128 << 20 };
 /// A chunk is full at this many bytes of element names.
 pub const MAX_CHUNK_NAME_BYTES: usize = 1 << 30;
 /// Dimensions a vector may have.

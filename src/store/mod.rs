@@ -10,6 +10,8 @@ pub mod executor;
 mod recovery;
 pub mod state;
 mod syncer;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::sync::atomic::Ordering;

@@ -15,7 +15,7 @@ use crate::collection::ids::hash_name;
 use crate::collection::{Collection, Encoded};
 
 /// A partial chunk with more bytes of originals than this is sealed short at a checkpoint.
-const MAX_PARTIAL_BYTES: usize = 16 << 20;
+const MAX_PARTIAL_BYTES: usize = if cfg!(test) { 4 << 10 } else { 16 << 20 };
 
 /// Which namespace a key is in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -481,7 +481,8 @@ mod tests {
         let arena = arena();
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                (0..20_000usize).for_each(|i| drop(push(&arena, i.to_le_bytes()[0], &i.to_le_bytes())))
+                (0..20_000usize)
+                    .for_each(|i| assert_eq!(push(&arena, i.to_le_bytes()[0], &i.to_le_bytes()), Some(i)))
             });
             scope.spawn(|| {
                 while arena.len() < 20_000 {

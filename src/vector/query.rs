@@ -113,7 +113,7 @@ impl Query {
             let exact = match self.layout.metric {
                 Metric::Cosine => exact::fast_dot(&self.original, row) * f64::from(scale) * query_scale,
                 Metric::Ip => exact::fast_dot(&self.original, row),
-                Metric::L2 => -exact::fast_squared_distance(&self.original, row),
+                Metric::L2 => 0.0 - exact::fast_squared_distance(&self.original, row),
             };
             *score = if exact.is_finite() {
                 to_f32(exact).clamp(low, high)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 PROJECT = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
@@ -106,8 +108,9 @@ class Server:
         return self.process is not None and self.process.poll() is None
 
     def client(self, **options):
-        """A redis-py client; `options` are those of redis.Redis."""
+        """A redis-py client; `options` are those of redis.Redis. It does not connect again by itself."""
         options.setdefault("socket_timeout", ANSWER_MAX_S)
+        options.setdefault("retry", Retry(NoBackoff(), 0))
         if self.password is not None:
             options.setdefault("password", self.password)
         return redis.Redis(host=HOST, port=self.port, **options)

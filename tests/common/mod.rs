@@ -1,7 +1,7 @@
 //! What the integration tests share: a server with a folder and a port of its own, a small blocking client, and
 //! generated data.
 
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses a part")]
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
 pub mod client;
@@ -96,9 +96,14 @@ impl Server {
 
     /// Ends the server with a signal (`TERM`, `INT`) and gives its exit status.
     pub fn terminate(self, signal: &str) -> ExitStatus {
+        self.signal(signal);
+        self.wait()
+    }
+
+    /// Sends the server a signal.
+    pub fn signal(&self, signal: &str) {
         let kill = format!("kill -{signal} {}", self.process.id());
         assert!(Process::new("sh").args(["-c", &kill]).status().unwrap().success());
-        self.wait()
     }
 
     /// Waits until the server has ended by itself.

@@ -1,0 +1,400 @@
+//! The store on a real folder against a plain map: random changes, checkpoints, restarts.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::mpsc::{Sender, channel};
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::change::Change;
+use super::state::{Applied, Key, NamespaceId};
+use super::*;
+use crate::collection::{AttributeChange, Attributes, Found, Params, Rows};
+use crate::disk::RealDisk;
+use crate::vector::{Layout, Metric, Quantization, Query};
+
+const DIM: usize = 8;
+const NAMESPACE: NamespaceId = NamespaceId(0);
+
+struct Ops<F> {
+    run: Option<F>,
+    done: Sender<Result<(), WriteError>>,
+}
+
+impl<F: FnOnce(&mut Txn<'_>) + Send> Job for Ops<F> {
+    fn run(&mut self, txn: &mut Txn<'_>) {
+        if let Some(run) = self.run.take() {
+            run(txn);
+        }
+    }
+
+    fn done(self: Box<Self>, outcome: Result<(), WriteError>) {
+        drop(self.done.send(outcome));
+    }
+}
+
+fn write(store: &Store, run: impl FnOnce(&mut Txn<'_>) + Send + 'static) -> Result<(), WriteError> {
+    let (done, outcome) = channel();
+    store.write(Box::new(Ops { run: Some(run), done }));
+    outcome.recv().unwrap()
+}
+
+fn open(folder: &Path, appendonly: bool) -> Store {
+    let disk = Arc::new(RealDisk::open(folder).unwrap());
+    let config = Config {
+        appendonly,
+        search_threads: 1,
+        ..Config::default()
+    };
+    Store::open(disk, &config, &Arc::default()).unwrap()
+}
+
+fn key(name: &str) -> Key {
+    Key::new(Bytes::copy_from_slice(name.as_bytes()))
+}
+
+fn vector(seed: u32) -> Vec<f32> {
+    (0..DIM)
+        .map(|at| ((seed as f32 + 1.0) * (at as f32 + 1.3)).sin())
+        .collect()
+}
+
+fn add(name: &str, element: &str, seed: u32, attributes: Option<String>) -> Change {
+    let layout = Layout {
+        dim: DIM,
+        metric: Metric::Cosine,
+        quantization: Quantization::Int8,
+    };
+    Change::Add {
+        namespace: NAMESPACE,
+        key: key(name),
+        params: Params {
+            layout,
+            projection_input_dim: 0,
+            m: 16,
+        },
+        element: Bytes::copy_from_slice(element.as_bytes()),
+        vector: vector(seed),
+        attributes: match attributes {
+            None => AttributeChange::Keep,
+            Some(text) => AttributeChange::Set(Some(Attributes::from(text.as_bytes()))),
+        },
+    }
+}
+
+/// key -> element -> (seed of its vector, attributes)
+type Model = BTreeMap<String, BTreeMap<String, (u32, Option<String>)>>;
+
+fn check(store: &Store, model: &Model) {
+    let snapshot = store.snapshot();
+    assert_eq!(snapshot.key_count(NAMESPACE), model.len());
+    for (name, elements) in model {
+        let collection = snapshot.get(NAMESPACE, &key(name)).unwrap();
+        assert_eq!(collection.len(), elements.len());
+        for (element, (seed, attributes)) in elements {
+            let Found::Row(row) = collection.find(element.as_bytes()) else {
+                panic!("{name} {element}")
+            };
+            assert_eq!(&*collection.vector(row).unwrap(), &vector(*seed)[..]);
+            assert_eq!(
+                collection.attributes(row),
+                attributes.as_deref().map(str::as_bytes)
+            );
+        }
+        if let Some((seed, _)) = elements.values().next() {
+            let query = Query::new(&collection.params.layout, &vector(*seed));
+            let collection = Arc::clone(collection);
+            let request = SearchRequest {
+                collection,
+                query,
+                count: 3,
+                effort: 0,
+                exact: false,
+                filter: None,
+            };
+            let hits = store
+                .search(vec![request])
+                .remove(0)
+                .blocking_recv()
+                .unwrap()
+                .unwrap();
+            assert_eq!(hits.len(), elements.len().min(3));
+            assert!((hits[0].score - 1.0).abs() < 1e-5);
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Add(u8, u8, u32, Option<u8>),
+    AddMany(u8, u32),
+    Remove(u8, u8),
+    SetAttributes(u8, u8, Option<u8>),
+    Drop(u8),
+    Flush,
+    Checkpoint,
+    Restart,
+    StopAndStart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let name = || 0..3u8;
+    prop_oneof![
+        10 => (name(), any::<u8>(), 0..500u32, any::<Option<u8>>()).prop_map(|(k, e, s, a)| Step::Add(k, e, s, a)),
+        4 => (name(), 0..500u32).prop_map(|(k, s)| Step::AddMany(k, s)),
+        4 => (name(), any::<u8>()).prop_map(|(k, e)| Step::Remove(k, e)),
+        4 => (name(), any::<u8>(), any::<Option<u8>>()).prop_map(|(k, e, a)| Step::SetAttributes(k, e, a)),
+        1 => name().prop_map(Step::Drop),
+        1 => Just(Step::Flush),
+        2 => Just(Step::Checkpoint),
+        2 => Just(Step::Restart),
+        1 => Just(Step::StopAndStart),
+    ]
+}
+
+fn remove(model: &mut Model, name: &str, element: &str) {
+    if let Some(elements) = model.get_mut(name) {
+        elements.remove(element);
+        if elements.is_empty() {
+            model.remove(name);
+        }
+    }
+}
+
+fn insert(model: &mut Model, name: &str, element: String, seed: u32, attributes: Option<String>) {
+    let entry = model
+        .entry(name.to_owned())
+        .or_default()
+        .entry(element)
+        .or_insert((seed, None));
+    entry.0 = seed;
+    if attributes.is_some() {
+        entry.1 = attributes;
+    }
+}
+
+fn carry_out(store: &Store, model: &mut Model, step: &Step) {
+    match *step {
+        Step::Add(k, e, seed, attribute) => {
+            let (name, element, attributes) =
+                (format!("k{k}"), format!("e{e}"), attribute.map(|a| a.to_string()));
+            let change = add(&name, &element, seed, attributes.clone());
+            write(store, move |txn| {
+                txn.apply(&change, None);
+            })
+            .unwrap();
+            insert(model, &name, element, seed, attributes);
+        }
+        Step::AddMany(k, seed) => {
+            let name = format!("k{k}");
+            let changes: Vec<Change> = (0..200)
+                .map(|at| add(&name, &format!("e{at}"), seed + at, Some(at.to_string())))
+                .collect();
+            write(store, move |txn| {
+                for change in &changes {
+                    txn.apply(change, None);
+                }
+            })
+            .unwrap();
+            (0..200).for_each(|at| insert(model, &name, format!("e{at}"), seed + at, Some(at.to_string())));
+        }
+        Step::Remove(k, e) => {
+            let (name, element) = (format!("k{k}"), format!("e{e}"));
+            let change = Change::Remove {
+                namespace: NAMESPACE,
+                key: key(&name),
+                element: element.clone().into(),
+            };
+            write(store, move |txn| {
+                txn.apply(&change, None);
+            })
+            .unwrap();
+            remove(model, &name, &element);
+        }
+        Step::SetAttributes(k, e, attribute) => {
+            let (name, element) = (format!("k{k}"), format!("e{e}"));
+            let attributes = attribute.map(|a| a.to_string());
+            let shared = attributes
+                .as_deref()
+                .map(|text| Attributes::from(text.as_bytes()));
+            let element_bytes = Bytes::from(element.clone());
+            let change = Change::SetAttributes {
+                namespace: NAMESPACE,
+                key: key(&name),
+                element: element_bytes,
+                attributes: shared,
+            };
+            write(store, move |txn| {
+                txn.apply(&change, None);
+            })
+            .unwrap();
+            if let Some(entry) = model
+                .get_mut(&name)
+                .and_then(|elements| elements.get_mut(&element))
+            {
+                entry.1 = attributes;
+            }
+        }
+        Step::Drop(k) => {
+            let name = format!("k{k}");
+            let change = Change::Drop {
+                namespace: NAMESPACE,
+                key: key(&name),
+            };
+            write(store, move |txn| {
+                txn.apply(&change, None);
+            })
+            .unwrap();
+            model.remove(&name);
+        }
+        Step::Flush => {
+            write(store, |txn| {
+                txn.apply(&Change::Flush { namespace: NAMESPACE }, None);
+            })
+            .unwrap();
+            model.clear();
+        }
+        Step::Checkpoint => store.checkpoint().unwrap(),
+        Step::Restart | Step::StopAndStart => {}
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 25, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_store_equals_a_map_across_checkpoints_and_restarts(steps in proptest::collection::vec(step(), 1..60)) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = open(folder.path(), true);
+        let mut model = Model::new();
+        for step in &steps {
+            match step {
+                // The threads end without a checkpoint, as after a crash of the process.
+                Step::Restart => {
+                    store.stop().unwrap();
+                    drop(store);
+                    store = open(folder.path(), true);
+                    check(&store, &model);
+                }
+                Step::StopAndStart => {
+                    store.checkpoint().unwrap();
+                    store.stop().unwrap();
+                    drop(store);
+                    store = open(folder.path(), true);
+                    prop_assert_eq!(store.replayed_records, 0);
+                    check(&store, &model);
+                }
+                step => carry_out(&store, &mut model, step),
+            }
+        }
+        check(&store, &model);
+        store.stop().unwrap();
+    }
+}
+
+#[test]
+fn a_checkpoint_seals_closed_chunks_and_leaves_no_old_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), true);
+    let mut model = Model::new();
+    for seed in 0..12 {
+        carry_out(&store, &mut model, &Step::AddMany(0, seed * 17));
+        carry_out(&store, &mut model, &Step::SetAttributes(0, 9, Some(7)));
+        store.checkpoint().unwrap();
+    }
+    let sealed = |store: &Store| {
+        let snapshot = store.snapshot();
+        let collection = snapshot.get(NAMESPACE, &key("k0")).unwrap();
+        collection
+            .chunks
+            .iter()
+            .filter(|chunk| matches!(*chunk.rows, Rows::Sealed(_)))
+            .count()
+    };
+    assert!(sealed(&store) > 0, "chunks have been sealed");
+    // Changes after sealing: attributes replaced, removed and kept; rows removed and replaced.
+    for e in 0..50 {
+        carry_out(
+            &store,
+            &mut model,
+            &Step::SetAttributes(0, e, if e % 2 == 0 { None } else { Some(e) }),
+        );
+        carry_out(&store, &mut model, &Step::Remove(0, e + 100));
+        carry_out(&store, &mut model, &Step::Add(0, e + 30, u32::from(e), None));
+    }
+    check(&store, &model);
+    store.checkpoint().unwrap();
+    let names = |folder: &str| {
+        let mut names: Vec<String> = std::fs::read_dir(folder)
+            .map(|entries| {
+                entries
+                    .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                    .collect()
+            })
+            .unwrap_or_default();
+        names.sort();
+        names
+    };
+    let top = names(&folder.path().display().to_string());
+    assert_eq!(
+        top.iter().filter(|name| name.starts_with("state-")).count(),
+        1,
+        "{top:?}"
+    );
+    assert_eq!(
+        top.iter().filter(|name| name.starts_with("log-")).count(),
+        1,
+        "{top:?}"
+    );
+    carry_out(&store, &mut model, &Step::Drop(0));
+    carry_out(&store, &mut model, &Step::Add(1, 1, 1, None));
+    store.checkpoint().unwrap();
+    assert!(names(&folder.path().join("chunks").display().to_string()).is_empty());
+    store.stop().unwrap();
+    drop(store);
+    check(&open(folder.path(), true), &model);
+}
+
+#[test]
+fn without_a_log_the_last_checkpoint_is_what_survives() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), false);
+    let mut model = Model::new();
+    carry_out(&store, &mut model, &Step::AddMany(0, 1));
+    store.checkpoint().unwrap();
+    carry_out(&store, &mut model.clone(), &Step::AddMany(1, 1));
+    store.stop().unwrap();
+    drop(store);
+    // With a log again, what is added now is kept.
+    let store = open(folder.path(), true);
+    check(&store, &model);
+    carry_out(&store, &mut model, &Step::AddMany(2, 9));
+    store.stop().unwrap();
+    drop(store);
+    let store = open(folder.path(), true);
+    assert!(store.replayed_records > 0);
+    check(&store, &model);
+}
+
+#[test]
+fn what_changes_nothing_is_not_logged() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), true);
+    write(&store, |txn| {
+        let nobody = Change::Remove {
+            namespace: NAMESPACE,
+            key: key("none"),
+            element: Bytes::new(),
+        };
+        assert_eq!(txn.apply(&nobody, None), Applied::No);
+        assert_eq!(
+            txn.apply(&Change::Flush { namespace: NAMESPACE }, None),
+            Applied::No
+        );
+    })
+    .unwrap();
+    assert_eq!(store.snapshot().sequence, 0);
+    store.stop().unwrap();
+    assert!(matches!(write(&store, |_| {}), Err(WriteError::Stopped)));
+}
