@@ -18,10 +18,8 @@ const POLICIES: [&str; 3] = ["always", "everysec", "no"];
 /// The newest file of the log.
 fn last_log_file(root: &Path) -> std::path::PathBuf {
     let files = files_below(&root.join("data"));
-    let last = files
-        .iter()
-        .filter(|name| name.starts_with("log-") && name.ends_with(".vdl"))
-        .next_back();
+    let is_log = |name: &&String| name.starts_with("log-") && name.ends_with(".vdl");
+    let last = files.iter().rfind(is_log);
     root.join("data")
         .join(last.unwrap_or_else(|| panic!("no log in {files:?}")))
 }

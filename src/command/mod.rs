@@ -186,8 +186,11 @@ pub enum Step {
     Watch(Request),
     /// Give it to the writer.
     Write(WriteOp),
-    /// Wait for it, once the connection's earlier writes are in line.
-    Wait(Waiting),
+    /// Begin it once the connection's earlier writes are published, and wait for it.
+    Wait(
+        fn(&Arc<Context>, &Request) -> Result<Waiting, CommandError>,
+        Request,
+    ),
 }
 
 /// Decides what a request asks for.
@@ -213,7 +216,7 @@ fn try_step(session: &mut Session, context: &Arc<Context>, request: Request) -> 
         Handler::Session(run) => Step::Reply(run(session, context, &request)?),
         Handler::Read(run) => Step::Read(run, request),
         Handler::Write(prepare) => Step::Write(prepare_write(prepare, session, context, &request)?),
-        Handler::Wait(run) => Step::Wait(run(context, &request)?),
+        Handler::Wait(run) => Step::Wait(run, request),
         Handler::Transaction(verb) => transaction::step(verb, session, context, request)?,
     })
 }

@@ -107,9 +107,12 @@ impl Batch {
                 self.publish(context).await;
                 Slot::Reply(transaction::watch(session, &request, &context.store.snapshot()))
             }
-            Step::Wait(waiting) => {
+            Step::Wait(run, request) => {
                 self.publish(context).await;
-                Slot::Reply(waiting.await)
+                Slot::Reply(match run(context, &request) {
+                    Ok(waiting) => waiting.await,
+                    Err(error) => error.into(),
+                })
             }
         };
         self.slots.push((session.protocol, slot));

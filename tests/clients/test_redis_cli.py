@@ -147,10 +147,10 @@ def test_password(redis_cli, new_server, protocol):
     fill(redis_cli, server, *arguments, "-a", "correct horse")
 
 
-def test_stat_and_latency(redis_cli, server):
+def test_stat_and_csv(redis_cli, server):
     assert "PONG" in run(redis_cli, server, "-r", 3, "-i", 0, "PING")
     assert run(redis_cli, server, "--csv", "CONFIG", "GET", "appendonly") == '"appendonly","yes"\n'
-    seconds = subprocess.Popen([redis_cli, "-p", str(server.port), "--stat", "-i", "0.1"], stdout=subprocess.PIPE)
+    seconds = subprocess.Popen([redis_cli, "-p", str(server.port), "--stat", "-i", "0.02"], stdout=subprocess.PIPE)
     try:
         lines = [seconds.stdout.readline().decode() for _ in range(4)]
     finally:

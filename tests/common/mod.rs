@@ -47,10 +47,16 @@ impl Server {
 
     /// Starts a server whose data are in `root/data` and waits until it answers.
     pub fn start_in(root: &Path, options: &[&str]) -> Self {
+        Self::try_start_in(root, options)
+            .unwrap_or_else(|(code, output)| panic!("the server ended with {code:?}: {output}"))
+    }
+
+    /// As [`Server::start_in`]; gives the exit code and what was printed if the server refuses to start.
+    pub fn try_start_in(root: &Path, options: &[&str]) -> Result<Self, (Option<i32>, String)> {
+        let before = output(root).len();
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let process = spawn(root, address.port(), options);
         let mut server = Self {
-            process,
+            process: spawn(root, address.port(), options),
             address,
             root: root.to_owned(),
             _folder: None,
@@ -58,14 +64,12 @@ impl Server {
         let begin = Instant::now();
         loop {
             if let Some(status) = server.process.try_wait().unwrap() {
-                panic!("the server ended with {status}: {}", server.output());
+                return Err((status.code(), server.output()[before..].to_owned()));
             }
             if let Ok(mut client) = Client::connect(address)
-                && client
-                    .try_call(&words("PING"))
-                    .is_ok_and(|answer| !answer.to_string().starts_with("-LOADING"))
+                && client.try_call(&words("PING")).is_ok()
             {
-                return server;
+                return Ok(server);
             }
             assert!(
                 begin.elapsed() < WAIT_MAX,
@@ -184,10 +188,8 @@ fn wait_for(process: &mut Child, root: &Path) -> ExitStatus {
 
 /// Starts a server that must not start. Gives its exit code and what it printed.
 pub fn refused_start(root: &Path, options: &[&str]) -> (Option<i32>, String) {
-    let before = output(root).len();
-    let mut process = spawn(root, free_port(), options);
-    let status = wait_for(&mut process, root);
-    (status.code(), output(root)[before..].to_owned())
+    let started = Server::try_start_in(root, options);
+    started.err().expect("the server should not have started")
 }
 
 /// Runs the program to its end.
