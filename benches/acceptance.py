@@ -23,8 +23,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "clients"))
 
-import hostile  # noqa: E402
-from support import (  # noqa: E402
+import hostile
+from support import (
     HOST,
     Server,
     attribute,
@@ -94,7 +94,9 @@ def siftsmall(data):
 def wordnet(data):
     """(base, queries, exact rows) with the truth that comes with the set."""
     folder = data / "wordnet59k"
-    base, queries = (np.load(folder / file).astype(np.float32) for file in ("emb_f16.npy", "query_emb_f16.npy"))
+    base, queries = (
+        np.load(folder / file).astype(np.float32) for file in ("emb_f16.npy", "query_emb_f16.npy")
+    )
     return base, queries, np.load(folder / "gt_ids_i32.npy")[:, :K]
 
 
@@ -116,10 +118,17 @@ def job(report, server, base, queries, truth):
     count = len(base)
     with server.client() as client:
         replies = load_timed(report, client, base, f"VADD FP32 SETATTR, pipelines of {BATCH}", batch=BATCH)
-        report.check("every VADD adds, VCARD counts all", replies == [1] * count and client.execute_command("VCARD", KEY) == count)
+        report.check(
+            "every VADD adds, VCARD counts all",
+            replies == [1] * count and client.execute_command("VCARD", KEY) == count,
+        )
         begin = time.perf_counter()
         found = search(client, KEY, queries, K)
-        report.figure("VSIM COUNT 10, pipelines of 100, one client", len(queries) / (time.perf_counter() - begin), "queries/s")
+        report.figure(
+            "VSIM COUNT 10, pipelines of 100, one client",
+            len(queries) / (time.perf_counter() - begin),
+            "queries/s",
+        )
         report.recall("loaded", recall(base, queries, truth, found))
         loaded = contents(client, KEY, count)
     # The originals are kept, so that what VEMB gives is the input but for its stored length.
@@ -143,27 +152,41 @@ def job(report, server, base, queries, truth):
                 pipe.execute_command("VADD", KEY, "FP32", changed[row].tobytes(), name(row))
             report.check(f"{len(rows)} updates answer 0", pipe.execute() == [0] * len(rows))
         changed_truth = exact_top(changed, queries, K)
-        report.recall("after updates", recall(changed, queries, changed_truth, search(client, KEY, queries, K)))
+        report.recall(
+            "after updates", recall(changed, queries, changed_truth, search(client, KEY, queries, K))
+        )
         updated = contents(client, KEY, count)
-        report.check("updates changed vectors and kept attributes", not same(updated, loaded) and updated[1] == expected)
+        report.check(
+            "updates changed vectors and kept attributes",
+            not same(updated, loaded) and updated[1] == expected,
+        )
 
     restart(report, server, "after updates and kill -9")
     with server.client() as client:
-        report.check("updates after kill -9: element for element equal", same(contents(client, KEY, count), updated))
+        report.check(
+            "updates after kill -9: element for element equal", same(contents(client, KEY, count), updated)
+        )
         report.check("VCARD is unchanged", client.execute_command("VCARD", KEY) == count)
-        report.recall("of updates after kill -9", recall(changed, queries, changed_truth, search(client, KEY, queries, K)))
+        report.recall(
+            "of updates after kill -9",
+            recall(changed, queries, changed_truth, search(client, KEY, queries, K)),
+        )
 
 
 def transaction(report, server, base, queries, truth):
     """The same set through redis-py's default pipeline: MULTI/EXEC."""
     with server.client() as client:
-        replies = load_timed(report, client, base, f"VADD in MULTI/EXEC of {TRANSACTION}", batch=TRANSACTION, transaction=True)
+        replies = load_timed(
+            report, client, base, f"VADD in MULTI/EXEC of {TRANSACTION}", batch=TRANSACTION, transaction=True
+        )
         report.check("every VADD adds", replies == [1] * len(base))
         report.recall("loaded", recall(base, queries, truth, search(client, KEY, queries, K)))
         loaded = contents(client, KEY, len(base))
     restart(report, server, "after kill -9")
     with server.client() as client:
-        report.check("after kill -9: element for element equal", same(contents(client, KEY, len(base)), loaded))
+        report.check(
+            "after kill -9: element for element equal", same(contents(client, KEY, len(base)), loaded)
+        )
         report.recall("after kill -9", recall(base, queries, truth, search(client, KEY, queries, K)))
 
 
@@ -212,7 +235,9 @@ def large(report, server, base, queries, truth):
     """One collection, without attributes."""
 
     def fill(client):
-        replies = load_timed(report, client, base, f"VADD FP32, pipelines of {BATCH}", batch=BATCH, attributes=False)
+        replies = load_timed(
+            report, client, base, f"VADD FP32, pipelines of {BATCH}", batch=BATCH, attributes=False
+        )
         report.check("every VADD adds", replies == [1] * len(base))
 
     def ask(client):
@@ -220,7 +245,9 @@ def large(report, server, base, queries, truth):
 
     sizes(report, server, fill, ask)
     with server.client() as client:
-        report.recall("started from the checkpoint", recall(base, queries, truth, search(client, KEY, queries, K)))
+        report.recall(
+            "started from the checkpoint", recall(base, queries, truth, search(client, KEY, queries, K))
+        )
 
 
 def tenants(report, server, base):
@@ -232,13 +259,21 @@ def tenants(report, server, base):
         for first in range(0, len(vectors), BATCH):
             with client.pipeline(transaction=False) as pipe:
                 for row in range(first, min(first + BATCH, len(vectors))):
-                    pipe.execute_command("VADD", f"tenant:{row // TENANT_SIZE}", "FP32", vectors[row].tobytes(), name(row))
+                    pipe.execute_command(
+                        "VADD", f"tenant:{row // TENANT_SIZE}", "FP32", vectors[row].tobytes(), name(row)
+                    )
                 pipe.execute()
-        report.figure(f"VADD FP32 into {TENANTS:,} collections", len(vectors) / (time.perf_counter() - begin), "vectors/s")
+        report.figure(
+            f"VADD FP32 into {TENANTS:,} collections",
+            len(vectors) / (time.perf_counter() - begin),
+            "vectors/s",
+        )
 
     def ask(client):
         row = TENANT_SIZE * (TENANTS // 2) + 3
-        answer = client.execute_command("VSIM", f"tenant:{TENANTS // 2}", "FP32", vectors[row].tobytes(), "COUNT", 1)
+        answer = client.execute_command(
+            "VSIM", f"tenant:{TENANTS // 2}", "FP32", vectors[row].tobytes(), "COUNT", 1
+        )
         return answer == [name(row).encode()]
 
     sizes(report, server, fill, ask)
@@ -282,8 +317,15 @@ def hostile_requests(report, server):
 
 def machine():
     """What the figures were taken on."""
-    models = [line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")]
-    return {"cpu": models[0] if models else platform.machine(), "cores": os.cpu_count(), "load": os.getloadavg()[0], "host": HOST}
+    models = [
+        line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")
+    ]
+    return {
+        "cpu": models[0] if models else platform.machine(),
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "host": HOST,
+    }
 
 
 def parts(data):
@@ -308,7 +350,9 @@ def parts(data):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder of siftsmall/ and wordnet59k/")
     parser.add_argument("--bin", type=lambda text: Path(text).resolve(), help="the server's executable")
     parser.add_argument("--json", type=Path, help="file for the figures")
@@ -325,7 +369,9 @@ def main():
                 try:
                     measure(report, server)
                 except Exception as error:  # a part that breaks must not hide the others
-                    report.check(f"runs to its end: {type(error).__name__}: {error}", False, server.log_tail())
+                    report.check(
+                        f"runs to its end: {type(error).__name__}: {error}", False, server.log_tail()
+                    )
     if options.json:
         result = {"machine": machine(), "parts": report.figures, "failed": report.failed}
         options.json.write_text(json.dumps(result, indent=1, default=float) + "\n")

@@ -24,39 +24,24 @@ fn main() {
 }
 
 fn bench(dim: usize) {
-    let layout = Layout {
-        dim,
-        metric: Metric::Cosine,
-        quantization: Quantization::Int8,
-    };
+    let layout = Layout { dim, metric: Metric::Cosine, quantization: Quantization::Int8 };
     let size_bytes = ROWS * layout.code_bytes();
     let memory = noise(size_bytes + CODE_ALIGN_BYTES);
     let rows = &memory[memory.as_ptr().align_offset(CODE_ALIGN_BYTES)..][..size_bytes];
     let scales = vec![1e-4f32; ROWS];
     let vector: Vec<f32> = noise(dim).iter().map(|&byte| f32::from(byte) - 127.5).collect();
     let query = Query::new(&layout, &vector);
-    let codes = QueryCodes::new(
-        &noise(dim)
-            .iter()
-            .map(|byte| byte.cast_signed())
-            .collect::<Vec<_>>(),
-    );
+    let codes = QueryCodes::new(&noise(dim).iter().map(|byte| byte.cast_signed()).collect::<Vec<_>>());
     let dots = RefCell::new(vec![0i32; ROWS]);
 
     type Task<'a> = (&'static str, Box<dyn FnMut() + 'a>);
     let mut tasks: Vec<Task> = vec![
         ("plain read", Box::new(|| _ = black_box(read(rows)))),
-        (
-            "scan",
-            Box::new(|| _ = black_box(scan(&query, &layout, rows, &scales))),
-        ),
+        ("scan", Box::new(|| _ = black_box(scan(&query, &layout, rows, &scales)))),
     ];
     for kernel in Kernel::supported() {
         let (codes, dots) = (&codes, &dots);
-        tasks.push((
-            kernel.name(),
-            Box::new(move || kernel.dot_rows(codes, rows, &mut dots.borrow_mut())),
-        ));
+        tasks.push((kernel.name(), Box::new(move || kernel.dot_rows(codes, rows, &mut dots.borrow_mut()))));
     }
     let mut times_ns = vec![Vec::new(); tasks.len()];
     for _ in 0..ROUNDS {
@@ -79,19 +64,13 @@ fn bench(dim: usize) {
 
 /// Every byte once, as cheaply as the compiler knows how.
 fn read(bytes: &[u8]) -> u64 {
-    bytes
-        .as_chunks()
-        .0
-        .iter()
-        .fold(0u64, |sum, &word| sum.wrapping_add(u64::from_le_bytes(word)))
+    bytes.as_chunks().0.iter().fold(0u64, |sum, &word| sum.wrapping_add(u64::from_le_bytes(word)))
 }
 
 fn scan(query: &Query, layout: &Layout, rows: &[u8], scales: &[f32]) -> Vec<(f32, u64)> {
     let mut top = TopK::new(10);
     let (mut scores, live) = ([0.0f32; BLOCK_ROWS], [u64::MAX; BLOCK_ROWS / 64]);
-    let blocks = rows
-        .chunks(BLOCK_ROWS * layout.code_bytes())
-        .zip(scales.chunks(BLOCK_ROWS));
+    let blocks = rows.chunks(BLOCK_ROWS * layout.code_bytes()).zip(scales.chunks(BLOCK_ROWS));
     for (i, (rows, scales)) in blocks.enumerate() {
         let scores = &mut scores[..scales.len()];
         query.score_rows(rows, scales, &[], scores);
@@ -104,9 +83,7 @@ fn scan(query: &Query, layout: &Layout, rows: &[u8], scales: &[f32]) -> Vec<(f32
 fn noise(len: usize) -> Vec<u8> {
     let mut state = 1u64;
     let mut next = || {
-        state = state
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         state.to_be_bytes()[0]
     };
     (0..len).map(|_| next()).collect()

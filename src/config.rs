@@ -205,10 +205,7 @@ impl Config {
         match values {
             [value] => self.set(name, value),
             [_, ..] if option.several => self.set(name, &values.join(" ")),
-            _ => Err(ConfigError::ValueCount {
-                name: option.name,
-                given: values.len(),
-            }),
+            _ => Err(ConfigError::ValueCount { name: option.name, given: values.len() }),
         }
     }
 
@@ -252,9 +249,7 @@ impl Config {
     /// in [`Config::get`].
     pub fn matching(&self, pattern: &[u8]) -> Vec<(&'static str, String)> {
         let pattern = pattern.to_ascii_lowercase();
-        let chosen = OPTIONS
-            .iter()
-            .filter(|option| glob::matches(&pattern, option.name.as_bytes()));
+        let chosen = OPTIONS.iter().filter(|option| glob::matches(&pattern, option.name.as_bytes()));
         chosen.map(|option| (option.name, (option.print)(self))).collect()
     }
 }
@@ -265,18 +260,13 @@ impl ConfigOption {
     /// # Errors
     /// There is none.
     pub fn find(name: &str) -> Result<&'static Self, ConfigError> {
-        let found = OPTIONS
-            .iter()
-            .find(|option| option.name.eq_ignore_ascii_case(name));
+        let found = OPTIONS.iter().find(|option| option.name.eq_ignore_ascii_case(name));
         found.ok_or_else(|| ConfigError::Unknown(name.to_owned()))
     }
 }
 
 fn unreadable(path: &str, source: std::io::Error) -> ConfigError {
-    ConfigError::Unreadable {
-        path: path.to_owned(),
-        source,
-    }
+    ConfigError::Unreadable { path: path.to_owned(), source }
 }
 
 #[cfg(test)]

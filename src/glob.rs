@@ -121,21 +121,14 @@ mod tests {
             ("max*", "maxmemory", true),
         ];
         for &(pattern, text, expected) in cases {
-            assert_eq!(
-                matches(pattern.as_bytes(), text.as_bytes()),
-                expected,
-                "{pattern:?} on {text:?}"
-            );
+            assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), expected, "{pattern:?} on {text:?}");
         }
     }
 
     #[test]
     fn many_stars_end() {
         // Exponential in a matcher that tries every split.
-        assert!(!matches(
-            "a*".repeat(500).as_bytes(),
-            &[vec![b'a'; 499], vec![b'b'; 2000]].concat()
-        ));
+        assert!(!matches("a*".repeat(500).as_bytes(), &[vec![b'a'; 499], vec![b'b'; 2000]].concat()));
         let text = vec![b'a'; 5000];
         assert!(!matches(&[b"*a".repeat(1000), vec![b'b']].concat(), &text));
     }

@@ -53,10 +53,7 @@ pub fn init(config: &Config) -> Result<(), LoggingError> {
         BoxMakeWriter::new(std::io::stdout)
     } else {
         let opened = OpenOptions::new().create(true).append(true).open(&config.logfile);
-        let open_error = |source| LoggingError::Open {
-            path: config.logfile.clone(),
-            source,
-        };
+        let open_error = |source| LoggingError::Open { path: config.logfile.clone(), source };
         BoxMakeWriter::new(Arc::new(opened.map_err(open_error)?))
     };
     let (subscriber, level) = subscriber(writer, config.loglevel);
@@ -79,9 +76,7 @@ where
     let (filter, handle) = reload::Layer::new(filter(level));
     // Internal errors would go to standard error with a macro that panics when it is closed.
     let lines = tracing_subscriber::fmt::layer()
-        .event_format(Line {
-            pid: std::process::id(),
-        })
+        .event_format(Line { pid: std::process::id() })
         .with_writer(writer)
         .log_internal_errors(false);
     (tracing_subscriber::registry().with(filter).with(lines), handle)
@@ -117,17 +112,8 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        write!(
-            out,
-            "{}:M {} {}",
-            self.pid,
-            Date(clock::now_ms()),
-            mark(*event.metadata().level())
-        )?;
-        let mut fields = Fields {
-            out: OneLine(out),
-            result: Ok(()),
-        };
+        write!(out, "{}:M {} {}", self.pid, Date(clock::now_ms()), mark(*event.metadata().level()))?;
+        let mut fields = Fields { out: OneLine(out), result: Ok(()) };
         event.record(&mut fields);
         fields.result?;
         fields.out.0.write_char('\n')
@@ -167,9 +153,8 @@ impl fmt::Write for OneLine<'_> {
     }
 }
 
-const MONTHS: [&str; 12] = [
-    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-];
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// Milliseconds since 1970 in UTC, shown as `21 Nov 2026 01:05:09.123`.
 struct Date(u64);
@@ -181,10 +166,7 @@ impl fmt::Display for Date {
         let (year, month, day) = civil_date(days);
         let month = MONTHS[usize::from(month) - 1];
         let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-        write!(
-            out,
-            "{day:02} {month} {year} {hour:02}:{minute:02}:{second:02}.{ms:03}"
-        )
+        write!(out, "{day:02} {month} {year} {hour:02}:{minute:02}:{second:02}.{ms:03}")
     }
 }
 
@@ -203,11 +185,7 @@ fn civil_date(days_since_1970: u64) -> (u64, u8, u8) {
     let day_of_year = day_of_cycle - (365 * year_of_cycle + year_of_cycle / 4 - year_of_cycle / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     let year = cycle * 400 + year_of_cycle + u64::from(month <= 2);
     (year, small(month), small(day))
 }
@@ -242,11 +220,7 @@ mod tests {
         let (subscriber, handle) = subscriber(move || writer.clone(), level);
         tracing::subscriber::with_default(subscriber, || events(&handle));
         let bytes = memory.0.lock().unwrap().clone();
-        String::from_utf8(bytes)
-            .unwrap()
-            .lines()
-            .map(str::to_owned)
-            .collect()
+        String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
     }
 
     fn one_of_each(_: &LevelHandle) {
@@ -290,15 +264,9 @@ mod tests {
 
     #[test]
     fn a_line_stays_one_line() {
-        let lines = logged(LogLevel::Notice, |_| {
-            tracing::info!("name {}\u{1b}[31m é", "a\r\n1:M forged")
-        });
+        let lines = logged(LogLevel::Notice, |_| tracing::info!("name {}\u{1b}[31m é", "a\r\n1:M forged"));
         assert_eq!(lines.len(), 1);
-        assert!(
-            lines[0].ends_with(r"* name a\r\n1:M forged\u{1b}[31m é"),
-            "{}",
-            lines[0]
-        );
+        assert!(lines[0].ends_with(r"* name a\r\n1:M forged\u{1b}[31m é"), "{}", lines[0]);
     }
 
     #[test]
@@ -317,20 +285,8 @@ mod tests {
             assert_eq!(civil_date(days), expected);
             let (year, month, day) = expected;
             let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-            let length = [
-                31,
-                if leap { 29 } else { 28 },
-                31,
-                30,
-                31,
-                30,
-                31,
-                31,
-                30,
-                31,
-                30,
-                31,
-            ][usize::from(month) - 1];
+            let length = [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
+                [usize::from(month) - 1];
             expected = if day < length {
                 (year, month, day + 1)
             } else if month < 12 {

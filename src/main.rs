@@ -6,10 +6,8 @@ use vecdis::config::Config;
 use vecdis::{cli, logging, server};
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args_os()
-        .skip(1)
-        .map(|arg| arg.to_string_lossy().into_owned())
-        .collect();
+    let args: Vec<String> =
+        std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
     if let Some(code) = cli::run(&args) {
         return code;
     }

@@ -26,6 +26,8 @@ pub struct Metrics {
     pub commands: AtomicU64,
     /// Error replies.
     pub errors: AtomicU64,
+    /// Bytes in the connections' buffers now.
+    pub buffers_bytes: AtomicU64,
     /// Bytes read from clients.
     pub input_bytes: AtomicU64,
     /// Bytes written to clients.

@@ -16,19 +16,14 @@ const DIM: usize = 8;
 
 fn chunk_files(root: &Path) -> Vec<String> {
     let files = files_below(&root.join("data"));
-    files
-        .into_iter()
-        .filter(|name| name.starts_with("chunks/") && !name.contains(".tmp"))
-        .collect()
+    files.into_iter().filter(|name| name.starts_with("chunks/") && !name.contains(".tmp")).collect()
 }
 
 /// Adds all elements, half of them with attributes.
 fn fill(server: &Server, model: &mut Model, rng: &mut Rng) {
     let ops: Vec<Op> = (0..ELEMENTS)
         .map(|index| {
-            let attributes = index
-                .is_multiple_of(2)
-                .then(|| format!("{{\"n\":{}}}", index % 100));
+            let attributes = index.is_multiple_of(2).then(|| format!("{{\"n\":{}}}", index % 100));
             Op::Add(format!("e{index}"), rng.vector(DIM), attributes)
         })
         .collect();
@@ -59,10 +54,8 @@ fn sealed_chunks_and_the_changes_after_them_survive() {
     // What is found is what is there: each of some elements finds itself, removed ones are not found.
     let mut client = server.connect();
     let present: Vec<&String> = model.0.keys().step_by(997).collect();
-    let searches: Vec<Command> = present
-        .iter()
-        .map(|element| words(&format!("VSIM k ELE {element} COUNT 1 WITHSCORES")))
-        .collect();
+    let searches: Vec<Command> =
+        present.iter().map(|element| words(&format!("VSIM k ELE {element} COUNT 1 WITHSCORES"))).collect();
     for (answer, element) in client.pipeline(&searches).iter().zip(&present) {
         assert_eq!(answer.items()[0].text(), **element);
         assert!((answer.items()[1].number() - 1.0).abs() < 1e-6, "{answer}");
@@ -73,18 +66,11 @@ fn sealed_chunks_and_the_changes_after_them_survive() {
         .collect();
     assert!(removed.len() > 100);
     for element in removed.iter().step_by(50) {
-        client.check(&[
-            (&format!("VISMEMBER k {element}"), ":0"),
-            (&format!("VEMB k {element}"), "nil"),
-        ]);
+        client.check(&[(&format!("VISMEMBER k {element}"), ":0"), (&format!("VEMB k {element}"), "nil")]);
     }
     let info = client.call(&words("VINFO k"));
     assert_eq!(info.field("size"), &Value::Integer(model.0.len() as i64));
-    let attributes = model
-        .0
-        .values()
-        .filter(|(_, attributes)| attributes.is_some())
-        .count();
+    let attributes = model.0.values().filter(|(_, attributes)| attributes.is_some()).count();
     assert_eq!(info.field("attributes-count"), &Value::Integer(attributes as i64));
 }
 
@@ -94,9 +80,7 @@ fn a_crash_before_the_checkpoint_that_counts_a_chunk_loses_nothing() {
     let (mut model, mut rng) = (Model::default(), Rng(32));
     let server = Server::start_in(folder.path(), &[]);
     fill(&server, &mut model, &mut rng);
-    server
-        .connect()
-        .check(&[("BGSAVE", "+Background saving started")]);
+    server.connect().check(&[("BGSAVE", "+Background saving started")]);
     server.kill9();
     for _ in 0..2 {
         let server = Server::start_in(folder.path(), &[]);
@@ -121,9 +105,7 @@ fn chunk_files_go_with_their_collection() {
     ]);
     server.kill9();
     let server = Server::start_in(folder.path(), &[]);
-    server
-        .connect()
-        .check(&[("VCARD k", ":1"), ("VDIM k", ":2"), ("SAVE", "+OK")]);
+    server.connect().check(&[("VCARD k", ":1"), ("VDIM k", ":2"), ("SAVE", "+OK")]);
     assert_eq!(server.terminate("TERM").code(), Some(0));
     assert_eq!(chunk_files(folder.path()), Vec::<String>::new());
 }
@@ -156,12 +138,8 @@ fn a_damaged_chunk_is_an_error_that_names_the_file() {
             }
         };
         let mut client = server.connect();
-        let questions: Vec<Command> = model
-            .0
-            .keys()
-            .step_by(20)
-            .map(|element| words(&format!("VEMB k {element}")))
-            .collect();
+        let questions: Vec<Command> =
+            model.0.keys().step_by(20).map(|element| words(&format!("VEMB k {element}"))).collect();
         let replies = client.pipeline(&questions);
         let expected = model.0.values().step_by(20);
         for (reply, (vector, _)) in replies.iter().zip(expected) {

@@ -20,22 +20,14 @@ fn last_log_file(root: &Path) -> std::path::PathBuf {
     let files = files_below(&root.join("data"));
     let is_log = |name: &&String| name.starts_with("log-") && name.ends_with(".vdl");
     let last = files.iter().rfind(is_log);
-    root.join("data")
-        .join(last.unwrap_or_else(|| panic!("no log in {files:?}")))
+    root.join("data").join(last.unwrap_or_else(|| panic!("no log in {files:?}")))
 }
 
 /// Waits until no checkpoint is under way.
 fn wait_for_checkpoint(client: &mut Client) {
     let begin = std::time::Instant::now();
-    while !client
-        .ask("INFO persistence")
-        .contains("rdb_bgsave_in_progress:0")
-    {
-        assert!(
-            begin.elapsed() < common::WAIT_MAX,
-            "{}",
-            client.ask("INFO persistence")
-        );
+    while !client.ask("INFO persistence").contains("rdb_bgsave_in_progress:0") {
+        assert!(begin.elapsed() < common::WAIT_MAX, "{}", client.ask("INFO persistence"));
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
 }
@@ -184,21 +176,13 @@ fn a_transaction_survives_as_a_whole_or_not_at_all() {
     let mut rng = Rng(14);
     let mut body: Vec<Command> = vec![words("MULTI")];
     body.extend((0..100).map(|index| vadd("k", &rng.vector(8), &format!("e{index}"), "")));
-    body.extend([
-        words("VREM k e7"),
-        words("VADD other VALUES 1 1 a"),
-        words("EXEC"),
-    ]);
+    body.extend([words("VREM k e7"), words("VADD other VALUES 1 1 a"), words("EXEC")]);
     assert_eq!(client.pipeline(&body).last().unwrap().items().len(), 102);
     server.kill9();
 
     let size = fs::metadata(last_log_file(folder.path())).unwrap().len();
-    for (cut, elements, others) in [
-        (0, ":99", ":1"),
-        (1, ":0", ":0"),
-        (100, ":0", ":0"),
-        (3000, ":0", ":0"),
-    ] {
+    for (cut, elements, others) in [(0, ":99", ":1"), (1, ":0", ":0"), (100, ":0", ":0"), (3000, ":0", ":0")]
+    {
         let copy = tempfile::tempdir().unwrap();
         copy_folder(folder.path(), copy.path());
         fs::File::options()
@@ -208,11 +192,7 @@ fn a_transaction_survives_as_a_whole_or_not_at_all() {
             .set_len(size - cut)
             .unwrap();
         let server = Server::start_in(copy.path(), &[]);
-        server.connect().check(&[
-            ("VCARD k", elements),
-            ("VCARD other", others),
-            ("VCARD before", ":1"),
-        ]);
+        server.connect().check(&[("VCARD k", elements), ("VCARD other", others), ("VCARD before", ":1")]);
     }
 }
 
@@ -238,26 +218,15 @@ fn a_torn_tail_is_cut_and_the_rest_is_a_prefix() {
             .unwrap();
         let server = Server::start_in(copy.path(), &[]);
         let mut client = server.connect();
-        let found = Model::read(&mut client, "k", (0..COUNT).map(|index| format!("e{index}")))
-            .0
-            .len();
-        assert!(
-            (COUNT - 2..COUNT).contains(&found),
-            "{found} left after cutting {cut}"
-        );
-        client.check(&[
-            (&format!("VISMEMBER k e{}", found - 1), ":1"),
-            ("VCARD k", &format!(":{found}")),
-        ]);
+        let found = Model::read(&mut client, "k", (0..COUNT).map(|index| format!("e{index}"))).0.len();
+        assert!((COUNT - 2..COUNT).contains(&found), "{found} left after cutting {cut}");
+        client.check(&[(&format!("VISMEMBER k e{}", found - 1), ":1"), ("VCARD k", &format!(":{found}"))]);
         // Writing goes on, and what is written after the cut is found again.
         client.check(&[("VADD k VALUES 2 5 5 late", ":1")]);
         if cut % 10 == 0 {
             server.kill9();
             let server = Server::start_in(copy.path(), &[]);
-            server.connect().check(&[
-                ("VISMEMBER k late", ":1"),
-                ("VCARD k", &format!(":{}", found + 1)),
-            ]);
+            server.connect().check(&[("VISMEMBER k late", ":1"), ("VCARD k", &format!(":{}", found + 1))]);
         }
     }
 }
@@ -280,10 +249,7 @@ fn a_damaged_log_is_refused_by_name() {
         assert!(output.lines().any(|line| line.contains(name)), "{output}");
     }
     fs::write(&log, sound).unwrap();
-    assert_ne!(
-        Server::start_in(folder.path(), &[]).connect().ask("VCARD k"),
-        ":0"
-    );
+    assert_ne!(Server::start_in(folder.path(), &[]).connect().ask("VCARD k"), ":0");
 }
 
 #[test]
@@ -305,16 +271,10 @@ fn a_damaged_checkpoint_is_refused_by_name() {
         fs::write(data.join(&name), damaged).unwrap();
         let (code, output) = refused_start(folder.path(), &[]);
         assert_eq!(code, Some(1), "{output}");
-        assert!(
-            output.lines().any(|line| line.contains(&name)),
-            "{name}: {output}"
-        );
+        assert!(output.lines().any(|line| line.contains(&name)), "{name}: {output}");
         fs::write(data.join(&name), sound).unwrap();
     }
-    assert_ne!(
-        Server::start_in(folder.path(), &[]).connect().ask("VCARD k"),
-        ":0"
-    );
+    assert_ne!(Server::start_in(folder.path(), &[]).connect().ask("VCARD k"), ":0");
 }
 
 #[test]
@@ -326,9 +286,7 @@ fn a_second_server_on_the_folder_is_refused() {
     assert!(output.contains("data"), "{output}");
     server.connect().check(&[("VADD k VALUES 1 1 a", ":1")]);
     server.kill9();
-    Server::start_in(folder.path(), &[])
-        .connect()
-        .check(&[("VCARD k", ":1")]);
+    Server::start_in(folder.path(), &[]).connect().check(&[("VCARD k", ":1")]);
 }
 
 #[test]
@@ -389,18 +347,10 @@ fn removed_keys_stay_removed() {
         server.kill9();
         let server = Server::start_in(folder.path(), &[]);
         let mut client = server.connect();
-        client.check(&[
-            ("EXISTS a b c", ":1"),
-            ("VADD a VALUES 2 1 2 y", ":1"),
-            ("FLUSHALL", "+OK"),
-        ]);
+        client.check(&[("EXISTS a b c", ":1"), ("VADD a VALUES 2 1 2 y", ":1"), ("FLUSHALL", "+OK")]);
         server.kill9();
         let server = Server::start_in(folder.path(), &[]);
-        server.connect().check(&[
-            ("DBSIZE", ":0"),
-            ("VADD a VALUES 3 1 2 3 x", ":1"),
-            ("DEL a", ":1"),
-        ]);
+        server.connect().check(&[("DBSIZE", ":0"), ("VADD a VALUES 3 1 2 3 x", ":1"), ("DEL a", ":1")]);
     }
 }
 
@@ -416,26 +366,16 @@ fn changing_attributes_adds_no_rows() {
     let rows = |client: &mut Client| client.call(&words("VINFO k")).field("rows").clone();
     assert_eq!(rows(&mut client), Value::Integer(1000));
     for text in ["new", "newer"] {
-        let set: Vec<Command> = (0..1000)
-            .map(|index| words(&format!("VSETATTR k e{index} {text}")))
-            .collect();
-        assert!(
-            client
-                .pipeline(&set)
-                .iter()
-                .all(|reply| *reply == Value::Integer(1))
-        );
+        let set: Vec<Command> =
+            (0..1000).map(|index| words(&format!("VSETATTR k e{index} {text}"))).collect();
+        assert!(client.pipeline(&set).iter().all(|reply| *reply == Value::Integer(1)));
     }
     assert_eq!(rows(&mut client), Value::Integer(1000));
     server.kill9();
     let server = Server::start_in(folder.path(), &[]);
     let mut client = server.connect();
     assert_eq!(rows(&mut client), Value::Integer(1000));
-    client.check(&[
-        ("VGETATTR k e0", "newer"),
-        ("VGETATTR k e999", "newer"),
-        ("VCARD k", ":1000"),
-    ]);
+    client.check(&[("VGETATTR k e0", "newer"), ("VGETATTR k e999", "newer"), ("VCARD k", ":1000")]);
 }
 
 #[test]
@@ -445,14 +385,8 @@ fn files_of_others_do_not_hurt() {
     let data = folder.path().join("data");
     fs::create_dir_all(data.join("chunks")).unwrap();
     fs::create_dir_all(data.join("somebody's folder")).unwrap();
-    let unknown = [
-        "notes.txt",
-        "core.1234",
-        "dump.rdb",
-        "log-.bak",
-        "chunks/notes",
-        "somebody's folder/file",
-    ];
+    let unknown =
+        ["notes.txt", "core.1234", "dump.rdb", "log-.bak", "chunks/notes", "somebody's folder/file"];
     let leftover = [".tmp-1234", "chunks/.tmp-5678"];
     for name in unknown.iter().chain(&leftover) {
         fs::write(data.join(name), "something").unwrap();
@@ -468,10 +402,7 @@ fn files_of_others_do_not_hurt() {
     model.check(&mut Server::start_in(folder.path(), &[]).connect(), "k");
     let files = files_below(&data);
     for name in unknown {
-        assert!(
-            files.iter().any(|file| file == name),
-            "{name} was removed: {files:?}"
-        );
+        assert!(files.iter().any(|file| file == name), "{name} was removed: {files:?}");
     }
 }
 
@@ -483,30 +414,14 @@ fn small_collections_have_no_files_of_their_own() {
     let mut client = server.connect();
     let mut rng = Rng(21);
     let commands: Vec<Command> = (0..KEYS * 10)
-        .map(|index| {
-            vadd(
-                &format!("key{}", index / 10),
-                &rng.vector(16),
-                &format!("e{}", index % 10),
-                "",
-            )
-        })
+        .map(|index| vadd(&format!("key{}", index / 10), &rng.vector(16), &format!("e{}", index % 10), ""))
         .collect();
-    assert!(
-        client
-            .pipeline(&commands)
-            .iter()
-            .all(|reply| *reply == Value::Integer(1))
-    );
+    assert!(client.pipeline(&commands).iter().all(|reply| *reply == Value::Integer(1)));
     client.check(&[("SAVE", "+OK"), ("DBSIZE", &format!(":{KEYS}"))]);
     server.kill9();
     let files = files_below(&folder.path().join("data"));
     assert!(files.len() < 10, "{files:?}");
     let server = Server::start_in(folder.path(), &[]);
     let mut client = server.connect();
-    client.check(&[
-        ("DBSIZE", &format!(":{KEYS}")),
-        ("VCARD key0", ":10"),
-        ("VCARD key1999", ":10"),
-    ]);
+    client.check(&[("DBSIZE", &format!(":{KEYS}")), ("VCARD key0", ":10"), ("VCARD key1999", ":10")]);
 }

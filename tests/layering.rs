@@ -98,10 +98,7 @@ fn string_len(rest: &str) -> usize {
 fn raw_string_len(rest: &str) -> usize {
     let hashes = rest[1..].chars().take_while(|&c| c == '#').count();
     let end = format!("\"{}", "#".repeat(hashes));
-    match rest[1 + hashes..]
-        .strip_prefix('"')
-        .and_then(|inside| inside.find(&end))
-    {
+    match rest[1 + hashes..].strip_prefix('"').and_then(|inside| inside.find(&end)) {
         Some(len) => 2 + hashes + len + end.len(),
         None => 0,
     }
@@ -112,11 +109,7 @@ fn char_len(rest: &str) -> usize {
     let inside = &rest[1..];
     if let Some(escape) = inside.strip_prefix('\\') {
         // The first escaped character may be a quote.
-        return escape
-            .char_indices()
-            .skip(1)
-            .find(|(_, c)| *c == '\'')
-            .map_or(0, |(at, _)| at + 3);
+        return escape.char_indices().skip(1).find(|(_, c)| *c == '\'').map_or(0, |(at, _)| at + 3);
     }
     let mut chars = inside.chars();
     match (chars.next(), chars.next()) {
@@ -163,11 +156,7 @@ fn braces_len(text: &str) -> usize {
 
 /// The module path of a file: `store/mod.rs` -> `[store]`, `store/writer.rs` -> `[store, writer]`.
 fn module_path(name: &str) -> Vec<String> {
-    let mut path: Vec<String> = name
-        .trim_end_matches(".rs")
-        .split('/')
-        .map(str::to_owned)
-        .collect();
+    let mut path: Vec<String> = name.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
     if path.last().is_some_and(|last| last == "mod" || last == "lib") {
         path.pop();
     }
@@ -231,11 +220,8 @@ fn violations(name: &str, text: &str) -> Vec<String> {
     }
     let code = without_tests(&strip(text));
     // Names that are no module (macros and items of the root) are lower or upper case alike: only modules count.
-    let bad = uses(name, &code)
-        .into_iter()
-        .filter(|used| layer(used).is_some_and(|used| used < own_layer));
-    bad.map(|used| format!("{name} uses {used}, which is above it"))
-        .collect()
+    let bad = uses(name, &code).into_iter().filter(|used| layer(used).is_some_and(|used| used < own_layer));
+    bad.map(|used| format!("{name} uses {used}, which is above it")).collect()
 }
 
 #[test]
@@ -253,10 +239,7 @@ fn unsafe_code_stays_where_it_is_needed() {
     for (name, text) in sources() {
         let code = strip(&text);
         let is_unsafe = code.split(|c| !is_word(c)).any(|word| word == "unsafe");
-        assert!(
-            !is_unsafe || UNSAFE_ALLOWED.iter().any(|allowed| name.starts_with(allowed)),
-            "{name}"
-        );
+        assert!(!is_unsafe || UNSAFE_ALLOWED.iter().any(|allowed| name.starts_with(allowed)), "{name}");
     }
 }
 
@@ -272,26 +255,14 @@ fn files_stay_small() {
 fn the_scanner_finds_what_it_should() {
     let above = |text| violations("store/writer.rs", text).len();
     assert_eq!(above("use crate::server::framer;"), 1);
-    assert_eq!(
-        above("use crate::{disk::{Disk, log}, command::{reply, request}, server};"),
-        2
-    );
+    assert_eq!(above("use crate::{disk::{Disk, log}, command::{reply, request}, server};"), 2);
     assert_eq!(above("fn f() { crate::command::reply::f() }"), 1);
     assert_eq!(above("use super::super::command::reply;"), 1);
     assert_eq!(above("use super::command::reply;"), 0, "that is store::command");
-    assert_eq!(
-        above("use crate::disk; // crate::server::x\nlet c = '\"'; let s = \"crate::server::x\";"),
-        0
-    );
-    assert_eq!(
-        above("#[cfg(test)]\nmod tests { use crate::server::x; fn f() {} }"),
-        0
-    );
+    assert_eq!(above("use crate::disk; // crate::server::x\nlet c = '\"'; let s = \"crate::server::x\";"), 0);
+    assert_eq!(above("#[cfg(test)]\nmod tests { use crate::server::x; fn f() {} }"), 0);
     assert_eq!(above("#[cfg(test)]\nmod tests;\nuse crate::server::x;"), 1);
-    assert_eq!(
-        above("let s = r#\"a \" crate::server::x\"#; fn f<'a>() { crate::server::f() }"),
-        1
-    );
+    assert_eq!(above("let s = r#\"a \" crate::server::x\"#; fn f<'a>() { crate::server::f() }"), 1);
     assert_eq!(violations("config.rs", "use super::server::x;").len(), 1);
     assert_eq!(violations("cli/demo.rs", "use crate::server::x;").len(), 0);
     assert_eq!(violations("novelty/mod.rs", "").len(), 1);

@@ -24,12 +24,7 @@ fn exchange(client: &mut Client, sent: &[u8], expected: &str) {
         .stream
         .read_exact(&mut received)
         .unwrap_or_else(|error| panic!("{}: {error}", sent.escape_ascii()));
-    assert_eq!(
-        String::from_utf8_lossy(&received),
-        expected,
-        "{}",
-        sent.escape_ascii()
-    );
+    assert_eq!(String::from_utf8_lossy(&received), expected, "{}", sent.escape_ascii());
 }
 
 #[test]
@@ -48,10 +43,7 @@ fn inline_commands() {
         (b"ECHO \"\"\r\n", "$0\r\n\r\n"),
         (b"ECHO a\"b c\"\r\n", "$4\r\nab c\r\n"),
         (b"PING\nPING\r\nECHO x\n", "+PONG\r\n+PONG\r\n$1\r\nx\r\n"),
-        (
-            b"VADD k VALUES 2 1 0 \"an element\"\r\nVCARD k\r\n",
-            ":1\r\n:1\r\n",
-        ),
+        (b"VADD k VALUES 2 1 0 \"an element\"\r\nVCARD k\r\n", ":1\r\n:1\r\n"),
     ];
     for (sent, expected) in table {
         exchange(&mut client, sent, expected);
@@ -63,14 +55,9 @@ fn requests_may_be_split_anywhere() {
     let server = Server::start(&[]);
     let mut client = server.connect();
     let mut request = Vec::new();
-    for line in [
-        "PING",
-        "ECHO 'a\r\nb'",
-        "VADD k VALUES 2 1 0 a SETATTR ''",
-        "VCARD k",
-        "VISMEMBER k a",
-        "DEL k",
-    ] {
+    for line in
+        ["PING", "ECHO 'a\r\nb'", "VADD k VALUES 2 1 0 a SETATTR ''", "VCARD k", "VISMEMBER k a", "DEL k"]
+    {
         encode(&words(line), &mut request);
     }
     request.extend_from_slice(b"ECHO \"in line\"\r\n");
@@ -101,10 +88,7 @@ fn hello_switches_the_version_for_the_replies_after_it() {
     assert_eq!(next(2).1, ":1\r\n");
     let (hello, bytes) = next(3);
     assert!(bytes.starts_with("%7\r\n"), "{bytes}");
-    assert_eq!(
-        (hello.field("server").text().as_str(), hello.field("proto")),
-        ("redis", &Value::Integer(3))
-    );
+    assert_eq!((hello.field("server").text().as_str(), hello.field("proto")), ("redis", &Value::Integer(3)));
     assert_eq!(next(3).1, "#t\r\n");
     assert_eq!(next(3).1, "_\r\n");
     let (hello, bytes) = next(2);
@@ -114,15 +98,8 @@ fn hello_switches_the_version_for_the_replies_after_it() {
     assert_eq!(next(2).1, "*-1\r\n");
 
     client.protocol = 2;
-    client.check(&[
-        ("HELLO 4", "-NOPROTO unsupported protocol version"),
-        ("VISMEMBER k a", ":1"),
-    ]);
-    assert!(
-        client
-            .ask("HELLO x")
-            .starts_with("-ERR Protocol version is not an integer")
-    );
+    client.check(&[("HELLO 4", "-NOPROTO unsupported protocol version"), ("VISMEMBER k a", ":1")]);
+    assert!(client.ask("HELLO x").starts_with("-ERR Protocol version is not an integer"));
     let named = client.ask("HELLO 2 SETNAME tester");
     assert!(named.starts_with("[server redis"), "{named}");
     client.check(&[("CLIENT GETNAME", "tester")]);
@@ -154,11 +131,7 @@ fn protocol_errors_are_answered_and_close_the_connection() {
         client.stream.write_all(&sent).unwrap();
         let shown: String = sent.escape_ascii().to_string().chars().take(60).collect();
         assert_eq!(client.read().to_string(), "+PONG", "{shown}");
-        assert_eq!(
-            client.read().to_string(),
-            format!("-ERR Protocol error: {error}"),
-            "{shown}"
-        );
+        assert_eq!(client.read().to_string(), format!("-ERR Protocol error: {error}"), "{shown}");
         assert!(client.is_closed(), "{shown}");
     }
     for sent in ["POST / HTTP/1.1\r\n", "Host: localhost\r\n"] {
@@ -214,12 +187,7 @@ fn authentication() {
         hello.starts_with("-NOAUTH HELLO must be called with the client already authenticated"),
         "{hello}"
     );
-    client.check(&[
-        ("AUTH secret", "+OK"),
-        ("PING", "+PONG"),
-        ("AUTH wrong", WRONG),
-        ("PING", "+PONG"),
-    ]);
+    client.check(&[("AUTH secret", "+OK"), ("PING", "+PONG"), ("AUTH wrong", WRONG), ("PING", "+PONG")]);
     let mut client = server.connect();
     client.protocol = 3;
     let hello = client.call(&words("hello 3 auth default secret setname me"));
@@ -233,14 +201,8 @@ fn authentication() {
     let server = Server::start(&[]);
     let mut client = server.connect();
     let unasked = client.ask("AUTH x");
-    assert!(
-        unasked.starts_with("-ERR AUTH <password> called without any password configured"),
-        "{unasked}"
-    );
-    client.check(&[
-        ("AUTH default anything", "+OK"),
-        ("AUTH a b c", "-ERR syntax error"),
-    ]);
+    assert!(unasked.starts_with("-ERR AUTH <password> called without any password configured"), "{unasked}");
+    client.check(&[("AUTH default anything", "+OK"), ("AUTH a b c", "-ERR syntax error")]);
 }
 
 #[test]
@@ -248,14 +210,8 @@ fn unknown_commands_and_wrong_argument_counts() {
     let server = Server::start(&[]);
     let mut client = server.connect();
     client.check(&[
-        (
-            "nonsense",
-            "-ERR unknown command 'nonsense', with args beginning with: ",
-        ),
-        (
-            "nonsense a b",
-            "-ERR unknown command 'nonsense', with args beginning with: 'a' 'b' ",
-        ),
+        ("nonsense", "-ERR unknown command 'nonsense', with args beginning with: "),
+        ("nonsense a b", "-ERR unknown command 'nonsense', with args beginning with: 'a' 'b' "),
         ("CLIENT FOO", "-ERR unknown subcommand 'FOO'. Try CLIENT HELP."),
         ("echo", "-ERR wrong number of arguments for 'echo' command"),
         ("PING a b", "-ERR wrong number of arguments for 'ping' command"),
@@ -264,16 +220,9 @@ fn unknown_commands_and_wrong_argument_counts() {
         ("PING", "+PONG"),
     ]);
     let long = client.ask(&format!("{} {}", "n".repeat(5000), "a".repeat(50_000)));
-    assert!(
-        long.starts_with("-ERR unknown command") && long.len() < 1000,
-        "{}",
-        long.len()
-    );
+    assert!(long.starts_with("-ERR unknown command") && long.len() < 1000, "{}", long.len());
     let lines = client.call(&command(&["a\r\n+OK", "b\nc"])).to_string();
-    assert!(
-        lines.starts_with("-ERR unknown command") && !lines.contains('\n'),
-        "{lines:?}"
-    );
+    assert!(lines.starts_with("-ERR unknown command") && !lines.contains('\n'), "{lines:?}");
 }
 
 #[test]
@@ -293,23 +242,14 @@ fn commands_about_the_connection() {
         ("SELECT 1", "-ERR DB index is out of range"),
         ("DBSIZE", ":0"),
     ]);
-    assert!(
-        client
-            .ask("CLIENT SETNAME 'a b'")
-            .starts_with("-ERR Client names cannot contain spaces")
-    );
+    assert!(client.ask("CLIENT SETNAME 'a b'").starts_with("-ERR Client names cannot contain spaces"));
     assert!(client.ask("SELECT x").starts_with("-ERR"));
     let id = client.ask("CLIENT ID");
     assert_ne!(server.connect().ask("CLIENT ID"), id);
     let info = client.ask("CLIENT INFO");
-    for part in [
-        &format!("id={} ", &id[1..]),
-        "name=me ",
-        "lib-name=test ",
-        "lib-ver=1.2",
-        "resp=2 ",
-        "db=0 ",
-    ] {
+    for part in
+        [&format!("id={} ", &id[1..]), "name=me ", "lib-name=test ", "lib-ver=1.2", "resp=2 ", "db=0 "]
+    {
         assert!(info.contains(part), "{part} in {info}");
     }
     client.check(&[("QUIT", "+OK")]);
@@ -334,11 +274,7 @@ fn the_command_table_is_told() {
     assert_eq!(vadd[0].text().to_uppercase(), "VADD");
     assert_eq!(vadd[1], Value::Integer(-5));
     assert_eq!([&vadd[3], &vadd[4], &vadd[5]], [&Value::Integer(1); 3]);
-    assert!(
-        vadd[2].items().iter().any(|flag| flag.text() == "write"),
-        "{}",
-        vadd[2]
-    );
+    assert!(vadd[2].items().iter().any(|flag| flag.text() == "write"), "{}", vadd[2]);
     assert_eq!(info.items()[1], Value::Null);
     let docs = client.call(&words("COMMAND DOCS VSIM"));
     let vsim = &docs.items()[1];
@@ -347,10 +283,7 @@ fn the_command_table_is_told() {
     }
     let mut client = server.connect_resp3();
     let docs = client.call(&words("COMMAND DOCS"));
-    assert!(
-        matches!(&docs, Value::Map(pairs) if pairs.len() == all.items().len()),
-        "{docs}"
-    );
+    assert!(matches!(&docs, Value::Map(pairs) if pairs.len() == all.items().len()), "{docs}");
 }
 
 #[test]
@@ -358,10 +291,7 @@ fn info_and_config() {
     let server = Server::start(&["--maxclients", "123"]);
     let mut client = server.connect();
     assert!(client.raw("INFO").starts_with('$'));
-    client.check(&[
-        ("CONFIG GET maxclients", "[maxclients 123]"),
-        ("CONFIG GET nothing", "[]"),
-    ]);
+    client.check(&[("CONFIG GET maxclients", "[maxclients 123]"), ("CONFIG GET nothing", "[]")]);
     let several = client.call(&words("CONFIG GET appendfsync maxcl*"));
     assert_eq!(several.field("appendfsync").text(), "everysec");
     assert_eq!(several.field("maxclients").text(), "123");
@@ -371,24 +301,14 @@ fn info_and_config() {
     assert!(client.raw("INFO").starts_with('='));
     assert!(client.raw("CLIENT INFO").starts_with('='));
     let info = client.ask("INFO");
-    for name in [
-        "redis_version:",
-        "tcp_port:",
-        "connected_clients:",
-        "used_memory:",
-        "total_commands_processed:",
-    ] {
+    for name in
+        ["redis_version:", "tcp_port:", "connected_clients:", "used_memory:", "total_commands_processed:"]
+    {
         assert!(info.contains(&format!("\r\n{name}")), "{name} in {info}");
     }
-    assert!(
-        info.contains("loading:0\r\n") && info.starts_with("=# "),
-        "{info}"
-    );
+    assert!(info.contains("loading:0\r\n") && info.starts_with("=# "), "{info}");
     let section = client.ask("INFO server");
-    assert!(
-        section.contains("redis_version:") && !section.contains("used_memory:"),
-        "{section}"
-    );
+    assert!(section.contains("redis_version:") && !section.contains("used_memory:"), "{section}");
 }
 
 #[test]
@@ -400,10 +320,7 @@ fn a_mixed_stream_as_redis_cli_sends_it() {
         if index % 2 == 0 {
             stream.extend_from_slice(format!("VADD k VALUES 2 {index} 1 e{index}\r\n").as_bytes());
         } else {
-            encode(
-                &words(&format!("VADD k VALUES 2 {index} 1 e{index}")),
-                &mut stream,
-            );
+            encode(&words(&format!("VADD k VALUES 2 {index} 1 e{index}")), &mut stream);
         }
     }
     stream.extend_from_slice(b"\r\n*2\r\n$4\r\nECHO\r\n$20\r\n01234567890123456789\r\n");
@@ -465,11 +382,7 @@ fn a_million_pipelined_commands_with_a_slow_reader() {
     let mut client = server.connect();
     let mut writer = client.stream.try_clone().unwrap();
     std::thread::scope(|scope| {
-        scope.spawn(move || {
-            writer
-                .write_all(&b"*1\r\n$4\r\nPING\r\n".repeat(COMMANDS))
-                .unwrap()
-        });
+        scope.spawn(move || writer.write_all(&b"*1\r\n$4\r\nPING\r\n".repeat(COMMANDS)).unwrap());
         let mut chunk = vec![0; 16 << 10];
         let mut received = 0;
         while received < COMMANDS * "+PONG\r\n".len() {
@@ -492,14 +405,9 @@ fn a_client_that_never_reads_is_disconnected() {
     let before = server.memory_bytes("VmRSS");
     let mut echo = Vec::new();
     encode(&command(&[b"ECHO".to_vec(), vec![b'x'; 1 << 20]]), &mut echo);
-    let sent = (0..400)
-        .take_while(|_| deaf.stream.write_all(&echo).is_ok())
-        .count();
+    let sent = (0..400).take_while(|_| deaf.stream.write_all(&echo).is_ok()).count();
     assert!(sent < 400, "the server took {sent} MiB and kept the replies");
     server.connect().check(&[("PING", "+PONG")]);
     let growth = server.memory_bytes("VmHWM").saturating_sub(before);
-    assert!(
-        growth < OUTPUT_BYTES_MAX + HOSTILE_GROWTH_BYTES_MAX,
-        "{growth} bytes more"
-    );
+    assert!(growth < OUTPUT_BYTES_MAX + HOSTILE_GROWTH_BYTES_MAX, "{growth} bytes more");
 }

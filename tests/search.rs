@@ -19,12 +19,9 @@ fn vsim(key: &str, vector: &[f32], options: &str) -> Command {
 
 /// The directions a (east), b (north-east), c (north), d (west), each with attributes but d.
 fn compass(client: &mut Client, options: &str) {
-    for (element, vector, attributes) in [
-        ("a", "1 0", "{\"n\":1}"),
-        ("b", "2 2", "{\"n\":2}"),
-        ("c", "0 5", "{\"n\":3}"),
-        ("d", "-1 0", ""),
-    ] {
+    for (element, vector, attributes) in
+        [("a", "1 0", "{\"n\":1}"), ("b", "2 2", "{\"n\":2}"), ("c", "0 5", "{\"n\":3}"), ("d", "-1 0", "")]
+    {
         let line = format!("VADD k VALUES 2 {vector} {element} {options} SETATTR '{attributes}'");
         assert!(!client.ask(&line).starts_with('-'), "{line}");
     }
@@ -62,15 +59,9 @@ fn vsim_reply_shapes() {
     let server = Server::start(&[]);
     let mut client = server.connect();
     compass(&mut client, "NOQUANT");
-    assert_eq!(
-        client.raw("VSIM k ELE a COUNT 1 WITHSCORES"),
-        "*2\r\n$1\r\na\r\n$1\r\n1\r\n"
-    );
+    assert_eq!(client.raw("VSIM k ELE a COUNT 1 WITHSCORES"), "*2\r\n$1\r\na\r\n$1\r\n1\r\n");
     client.check(&[
-        (
-            "VSIM k ELE a WITHATTRIBS",
-            "[a {\"n\":1} b {\"n\":2} c {\"n\":3} d nil]",
-        ),
+        ("VSIM k ELE a WITHATTRIBS", "[a {\"n\":1} b {\"n\":2} c {\"n\":3} d nil]"),
         ("VSIM k ELE a COUNT 1 WITHSCORES WITHATTRIBS", "[a 1 {\"n\":1}]"),
         ("VSIM k ELE a COUNT 1 WITHATTRIBS WITHSCORES", "[a 1 {\"n\":1}]"),
         ("VSIM k VALUES 2 -1 0 COUNT 1 WITHSCORES WITHATTRIBS", "[d 1 nil]"),
@@ -78,25 +69,17 @@ fn vsim_reply_shapes() {
     assert_eq!(client.raw("VSIM no ELE a WITHSCORES"), "*0\r\n");
     let mut client = server.connect_resp3();
     let scores = client.call(&words("VSIM k ELE a WITHSCORES"));
-    let Value::Map(pairs) = &scores else {
-        panic!("{scores}")
-    };
+    let Value::Map(pairs) = &scores else { panic!("{scores}") };
     let expected = [("a", 1.0), ("b", 0.5 + 0.125_f64.sqrt()), ("c", 0.5), ("d", 0.0)];
     for ((element, score), (name, value)) in pairs.iter().zip(expected) {
         assert_eq!(element.text(), name);
-        assert!(
-            matches!(score, Value::Double(score) if (score - value).abs() < 1e-6),
-            "{scores}"
-        );
+        assert!(matches!(score, Value::Double(score) if (score - value).abs() < 1e-6), "{scores}");
     }
     client.check(&[
         ("VSIM k ELE a COUNT 2", "[a b]"),
         ("VSIM k ELE a COUNT 1 WITHSCORES", "{a=>,1}"),
         ("VSIM k ELE d COUNT 1 WITHATTRIBS", "{d=>nil}"),
-        (
-            "VSIM k ELE a COUNT 1 WITHATTRIBS WITHSCORES",
-            "{a=>[,1 {\"n\":1}]}",
-        ),
+        ("VSIM k ELE a COUNT 1 WITHATTRIBS WITHSCORES", "{a=>[,1 {\"n\":1}]}"),
         ("VSIM k ELE d COUNT 1 WITHSCORES WITHATTRIBS", "{d=>[,1 nil]}"),
     ]);
     for (line, raw) in [
@@ -123,10 +106,7 @@ fn vsim_errors() {
         ("VSIM k VALUES 2 1 nan", BAD_VECTOR),
         ("VSIM k VALUES 2 1 inf", BAD_VECTOR),
         ("VSIM k FP32 abc", BAD_VECTOR),
-        (
-            "VSIM k VALUES 3 1 0 0 BAD",
-            "-ERR Vector dimension mismatch - got 3 but set has 2",
-        ),
+        ("VSIM k VALUES 3 1 0 0 BAD", "-ERR Vector dimension mismatch - got 3 but set has 2"),
         ("VSIM k ELE a BAD", SYNTAX),
         ("VSIM k ELE a COUNT", SYNTAX),
         ("VSIM k ELE a WITHSCORES FILTER", SYNTAX),
@@ -139,14 +119,8 @@ fn vsim_errors() {
         ("VSIM k ELE a EF 0", "-ERR invalid EF"),
         ("VSIM k ELE a EF 1000001", "-ERR invalid EF"),
         ("VSIM k ELE a FILTER-EF 0", "-ERR invalid FILTER-EF"),
-        (
-            "VSIM k ELE a FILTER '.n == 1 @ 2'",
-            "-ERR syntax error in FILTER expression near: @ 2",
-        ),
-        (
-            "VSIM k ELE a FILTER '(.n == 1'",
-            "-ERR syntax error in FILTER expression near: (.n == 1",
-        ),
+        ("VSIM k ELE a FILTER '.n == 1 @ 2'", "-ERR syntax error in FILTER expression near: @ 2"),
+        ("VSIM k ELE a FILTER '(.n == 1'", "-ERR syntax error in FILTER expression near: (.n == 1"),
         ("VCARD k", ":4"),
     ]);
 }
@@ -160,10 +134,7 @@ fn zero_vectors_score_one_half() {
         client.check(&[
             (&format!("VADD k VALUES 2 0 0 zero {quantization}"), ":1"),
             ("VEMB k zero", "[0 0]"),
-            (
-                "VSIM k VALUES 2 0 0 COUNT 2 FILTER '.n == 1' WITHSCORES",
-                "[a 0.5]",
-            ),
+            ("VSIM k VALUES 2 0 0 COUNT 2 FILTER '.n == 1' WITHSCORES", "[a 0.5]"),
         ]);
         let scores = client.call(&words("VSIM k VALUES 2 1 1 WITHSCORES"));
         assert_eq!((scores.items().len(), scores.field("zero").number()), (10, 0.5));
@@ -173,11 +144,8 @@ fn zero_vectors_score_one_half() {
 
 /// Neighbours by brute force in f64, best first, with cosine.
 fn truth(vectors: &[Vec<f32>], query: &[f32], count: usize) -> Vec<(usize, f64)> {
-    let mut scored: Vec<(usize, f64)> = vectors
-        .iter()
-        .enumerate()
-        .map(|(index, vector)| (index, cosine(vector, query)))
-        .collect();
+    let mut scored: Vec<(usize, f64)> =
+        vectors.iter().enumerate().map(|(index, vector)| (index, cosine(vector, query))).collect();
     scored.sort_by(|a, b| b.1.total_cmp(&a.1));
     scored.truncate(count);
     scored
@@ -199,28 +167,17 @@ fn searches_find_what_brute_force_finds() {
                 vadd(quantization, &vectors[index], &index.to_string(), &options)
             })
             .collect();
-        assert!(
-            client
-                .pipeline(&additions)
-                .iter()
-                .all(|reply| *reply == Value::Integer(1))
-        );
+        assert!(client.pipeline(&additions).iter().all(|reply| *reply == Value::Integer(1)));
         for options in ["WITHSCORES", "WITHSCORES TRUTH"] {
-            let searches: Vec<Command> = queries
-                .iter()
-                .map(|query| vsim(quantization, query, options))
-                .collect();
+            let searches: Vec<Command> =
+                queries.iter().map(|query| vsim(quantization, query, options)).collect();
             let mut found = 0;
             for (answer, query) in client.pipeline(&searches).iter().zip(&queries) {
                 let best = truth(&vectors, query, 10);
                 for pair in answer.items().chunks(2) {
                     let index: usize = pair[0].text().parse().unwrap();
                     let expected = f64::midpoint(1.0, cosine(&vectors[index], query));
-                    assert!(
-                        (pair[1].number() - expected).abs() < 1e-5,
-                        "{} for {expected}",
-                        pair[1]
-                    );
+                    assert!((pair[1].number() - expected).abs() < 1e-5, "{} for {expected}", pair[1]);
                     found += usize::from(best.iter().any(|(best, _)| *best == index));
                 }
             }
@@ -236,16 +193,11 @@ fn searches_find_what_brute_force_finds() {
         for query in &queries {
             let answer = client.call(&vsim(quantization, query, "FILTER '.mod == 3'"));
             let best = truth(&passing, query, 10);
-            let is_best = |hit: &Value| {
-                best.iter()
-                    .any(|(best, _)| hit.text() == (best * 20 + 3).to_string())
-            };
+            let is_best =
+                |hit: &Value| best.iter().any(|(best, _)| hit.text() == (best * 20 + 3).to_string());
             found += answer.items().iter().filter(|hit| is_best(hit)).count();
         }
-        assert!(
-            found * 1000 >= 995 * 10 * QUERIES,
-            "{quantization} filtered: {found}"
-        );
+        assert!(found * 1000 >= 995 * 10 * QUERIES, "{quantization} filtered: {found}");
     }
 }
 
@@ -303,15 +255,9 @@ fn an_element_that_is_updated_never_vanishes() {
             let hit = answer.field("e").items();
             let expected = if hit[1].text() == "0" { 0.8 } else { 0.9 };
             assert!((hit[0].number() - expected).abs() < 1e-6, "{hit:?}");
-            assert!(
-                matches!(&answer, Value::Map(pairs) if pairs.len() == 201),
-                "{answer}"
-            );
+            assert!(matches!(&answer, Value::Map(pairs) if pairs.len() == 201), "{answer}");
             let embedding = client.ask("VEMB k e");
-            assert!(
-                ["[1 0 0 0]", "[0 1 0 0]"].contains(&embedding.as_str()),
-                "{embedding}"
-            );
+            assert!(["[1 0 0 0]", "[0 1 0 0]"].contains(&embedding.as_str()), "{embedding}");
             client.check(&[
                 ("VSIM k ELE e COUNT 1 WITHSCORES", "[e 1]"),
                 ("VISMEMBER k e", ":1"),
@@ -328,10 +274,7 @@ fn an_element_that_is_updated_never_vanishes() {
                 put(&mut writer, round);
             }
         });
-        let results: Vec<_> = readers
-            .into_iter()
-            .map(std::thread::ScopedJoinHandle::join)
-            .collect();
+        let results: Vec<_> = readers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
         done.store(true, Ordering::Relaxed);
         updates.join().unwrap();
         assert!(results.into_iter().all(|result| result.is_ok()));

@@ -58,10 +58,7 @@ fn a_command_refused_while_queueing_aborts() {
     let server = Server::start(&[]);
     let mut client = server.connect();
     for (refused, error) in [
-        (
-            "nonsense",
-            "-ERR unknown command 'nonsense', with args beginning with: ",
-        ),
+        ("nonsense", "-ERR unknown command 'nonsense', with args beginning with: "),
         ("VADD k", "-ERR wrong number of arguments for 'VADD' command"),
         ("VCARD", "-ERR wrong number of arguments for 'VCARD' command"),
     ] {
@@ -138,26 +135,14 @@ fn watch_aborts_when_a_key_was_changed() {
     // What is there, what another client does, whether EXEC goes through.
     let table: &[(&[&str], &[&str], bool)] = &[
         (&["VADD k VALUES 2 1 0 a"], &[], true),
-        (
-            &["VADD k VALUES 2 1 0 a"],
-            &["VSIM k ELE a", "VADD unrelated VALUES 1 1 a"],
-            true,
-        ),
+        (&["VADD k VALUES 2 1 0 a"], &["VSIM k ELE a", "VADD unrelated VALUES 1 1 a"], true),
         (&["VADD k VALUES 2 1 0 a"], &["VADD k VALUES 2 1 0 b"], false),
         (&["VADD k VALUES 2 1 0 a"], &["VADD k VALUES 2 0 1 a"], false),
         (&["VADD k VALUES 2 1 0 a"], &["VSETATTR k a '{}'"], false),
-        (
-            &["VADD k VALUES 2 1 0 a", "VADD k VALUES 2 1 0 b"],
-            &["VREM k b"],
-            false,
-        ),
+        (&["VADD k VALUES 2 1 0 a", "VADD k VALUES 2 1 0 b"], &["VREM k b"], false),
         (&["VADD k VALUES 2 1 0 a"], &["VREM k a"], false),
         (&["VADD k VALUES 2 1 0 a"], &["DEL k"], false),
-        (
-            &["VADD k VALUES 2 1 0 a"],
-            &["DEL k", "VADD k VALUES 2 1 0 a"],
-            false,
-        ),
+        (&["VADD k VALUES 2 1 0 a"], &["DEL k", "VADD k VALUES 2 1 0 a"], false),
         (&["VADD k VALUES 2 1 0 a"], &["FLUSHALL"], false),
         (&[], &["VADD k VALUES 2 1 0 a"], false),
         (&[], &[], true),
@@ -172,11 +157,7 @@ fn watch_aborts_when_a_key_was_changed() {
         }
         client.check(&[("MULTI", "+OK"), ("VADD mark VALUES 1 1 a", "+QUEUED")]);
         let reply = client.raw("EXEC");
-        assert_eq!(
-            reply,
-            if *goes_through { "*1\r\n:1\r\n" } else { "*-1\r\n" },
-            "{before:?} {meanwhile:?}"
-        );
+        assert_eq!(reply, if *goes_through { "*1\r\n:1\r\n" } else { "*-1\r\n" }, "{before:?} {meanwhile:?}");
         client.check(&[("EXISTS mark", if *goes_through { ":1" } else { ":0" })]);
     }
 }
@@ -193,10 +174,8 @@ fn watch_is_forgotten_by_unwatch_discard_and_exec() {
         client.check(&[("MULTI", "+OK"), ("PING", "+QUEUED"), ("EXEC", "[+PONG]")]);
     }
     // One's own changes count too, also those of the same pipeline.
-    let commands: Vec<Command> = ["WATCH k", "VADD k VALUES 1 1 x", "MULTI", "PING", "EXEC"]
-        .iter()
-        .map(|line| words(line))
-        .collect();
+    let commands: Vec<Command> =
+        ["WATCH k", "VADD k VALUES 1 1 x", "MULTI", "PING", "EXEC"].iter().map(|line| words(line)).collect();
     assert_eq!(client.pipeline(&commands)[4], Value::Null);
 }
 
@@ -209,29 +188,19 @@ fn thousands_of_additions_in_one_transaction() {
     let vectors: Vec<Vec<f32>> = (0..COUNT).map(|_| rng.vector(64)).collect();
     let mut commands = vec![words("MULTI")];
     commands.extend(
-        vectors
-            .iter()
-            .enumerate()
-            .map(|(index, vector)| vadd("k", vector, &format!("e{index}"), "")),
+        vectors.iter().enumerate().map(|(index, vector)| vadd("k", vector, &format!("e{index}"), "")),
     );
     commands.push(words("VCARD k"));
     commands.push(words("EXEC"));
     let replies = client.pipeline(&commands);
-    assert!(
-        replies[1..=COUNT + 1]
-            .iter()
-            .all(|reply| reply.to_string() == "+QUEUED")
-    );
+    assert!(replies[1..=COUNT + 1].iter().all(|reply| reply.to_string() == "+QUEUED"));
     let done = replies[COUNT + 2].items();
     assert!(done[..COUNT].iter().all(|reply| *reply == Value::Integer(1)));
     assert_eq!(done[COUNT], Value::Integer(COUNT as i64));
     for index in [0, COUNT / 2, COUNT - 1] {
         let found = client.call(&words(&format!("VEMB k e{index}")));
         let found: Vec<f64> = found.items().iter().map(Value::number).collect();
-        assert_eq!(
-            found,
-            vectors[index].iter().map(|&x| f64::from(x)).collect::<Vec<_>>()
-        );
+        assert_eq!(found, vectors[index].iter().map(|&x| f64::from(x)).collect::<Vec<_>>());
     }
 }
 
@@ -280,10 +249,7 @@ fn nobody_sees_half_a_transaction() {
             }
             assert!(round > 1);
         });
-        let read: Vec<_> = readers
-            .into_iter()
-            .map(std::thread::ScopedJoinHandle::join)
-            .collect();
+        let read: Vec<_> = readers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
         done.store(true, Ordering::Relaxed);
         updates.join().unwrap();
         assert!(read.into_iter().all(|result| result.is_ok()));

@@ -15,10 +15,7 @@ fn vadd_adds_and_updates() {
     client.check(&[
         ("VADD k VALUES 2 1 0 a", ":1"),
         ("TYPE k", "+vectorset"),
-        (
-            "vadd k values 2 3 4 b setattr '{\"n\":1}' ef 50 cas m 16 q8",
-            ":1",
-        ),
+        ("vadd k values 2 3 4 b setattr '{\"n\":1}' ef 50 cas m 16 q8", ":1"),
         ("VADD k VALUES 2 +1 .5 c", ":1"),
         ("VADD k VALUES 2 0x10 -1e2 d", ":1"),
         ("VADD k VALUES 2 1 1 ''", ":1"),
@@ -39,20 +36,9 @@ fn vadd_adds_and_updates() {
         ("VADD n VALUES 1 1 a Q8 NOQUANT BIN Q8 NOQUANT", ":1"),
     ]);
     assert_eq!(client.call(&words("VINFO n")).field("quant-type").text(), "f32");
-    let blob = command(&[
-        &b"VADD"[..],
-        b"k",
-        b"FP32",
-        &fp32(&[0.5, -2.0]),
-        &[0, 255, 13, 10],
-    ]);
+    let blob = command(&[&b"VADD"[..], b"k", b"FP32", &fp32(&[0.5, -2.0]), &[0, 255, 13, 10]]);
     assert_eq!(client.call(&blob), Value::Integer(1));
-    assert_eq!(
-        client
-            .call(&command(&[&b"VEMB"[..], b"k", &[0, 255, 13, 10]]))
-            .to_string(),
-        "[0.5 -2]"
-    );
+    assert_eq!(client.call(&command(&[&b"VEMB"[..], b"k", &[0, 255, 13, 10]])).to_string(), "[0.5 -2]");
     let mut client = server.connect_resp3();
     client.check(&[("VADD k VALUES 2 1 0 a", "#f"), ("VADD k VALUES 2 1 0 new", "#t")]);
 }
@@ -99,19 +85,10 @@ fn vadd_refuses_and_stores_nothing() {
         ("DBSIZE", ":0"),
     ]);
     for bits in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        assert_eq!(
-            client.call(&vadd("k", &[1.0, bits], "a", "")).to_string(),
-            BAD_VECTOR
-        );
+        assert_eq!(client.call(&vadd("k", &[1.0, bits], "a", "")).to_string(), BAD_VECTOR);
     }
-    assert_eq!(
-        client.call(&vadd("k", &vec![1.0; 65_537], "a", "")).to_string(),
-        BAD_VECTOR
-    );
-    assert_eq!(
-        client.call(&vadd("k", &vec![1.0; 65_536], "a", "")).to_string(),
-        ":1"
-    );
+    assert_eq!(client.call(&vadd("k", &vec![1.0; 65_537], "a", "")).to_string(), BAD_VECTOR);
+    assert_eq!(client.call(&vadd("k", &vec![1.0; 65_536], "a", "")).to_string(), ":1");
 }
 
 #[test]
@@ -125,14 +102,8 @@ fn vadd_must_agree_with_the_set() {
         ("VADD k VALUES 3 1 0 0 b NOQUANT M 5", QUANTIZATION),
         ("VADD k VALUES 2 1 0 b BIN", QUANTIZATION),
         ("VADD k VALUES 3 1 0 0 b M 5", M),
-        (
-            "VADD k VALUES 3 1 0 0 b",
-            "-ERR Vector dimension mismatch - got 3 but set has 2",
-        ),
-        (
-            "VADD k REDUCE 2 VALUES 2 1 0 b",
-            "-ERR cannot add projection to existing set without projection",
-        ),
+        ("VADD k VALUES 3 1 0 0 b", "-ERR Vector dimension mismatch - got 3 but set has 2"),
+        ("VADD k REDUCE 2 VALUES 2 1 0 b", "-ERR cannot add projection to existing set without projection"),
         ("VCARD k", ":1"),
         ("VADD n VALUES 2 1 0 a NOQUANT M 8", ":1"),
         ("VADD n VALUES 2 1 0 b", QUANTIZATION),
@@ -151,18 +122,9 @@ fn reduce_projects_vectors() {
         ("VDIM r", ":2"),
         ("VEMB r a", "[0.5 0.5]"),
         ("VEMB r b", "[0.5 -0.5]"),
-        (
-            "VADD r VALUES 4 1 0 0 0 c",
-            "-ERR Vector dimension mismatch - got 4 but set has 2",
-        ),
-        (
-            "VADD r VALUES 2 1 0 c",
-            "-ERR Vector dimension mismatch - got 2 but set has 2",
-        ),
-        (
-            "VADD r REDUCE 3 VALUES 4 1 0 0 0 c",
-            "-ERR projection dimension mismatch with existing set",
-        ),
+        ("VADD r VALUES 4 1 0 0 0 c", "-ERR Vector dimension mismatch - got 4 but set has 2"),
+        ("VADD r VALUES 2 1 0 c", "-ERR Vector dimension mismatch - got 2 but set has 2"),
+        ("VADD r REDUCE 3 VALUES 4 1 0 0 0 c", "-ERR projection dimension mismatch with existing set"),
         (
             "VADD r REDUCE 2 VALUES 5 1 0 0 0 0 c",
             "-ERR Input dimension mismatch for projection - got 5 but projection expects 4",
@@ -174,10 +136,7 @@ fn reduce_projects_vectors() {
             "-ERR Input dimension mismatch for projection - got 3 but projection expects 4",
         ),
     ]);
-    assert_eq!(
-        client.call(&words("VINFO r")).field("projection-input-dim"),
-        &Value::Integer(4)
-    );
+    assert_eq!(client.call(&words("VINFO r")).field("projection-input-dim"), &Value::Integer(4));
 }
 
 #[test]
@@ -202,13 +161,7 @@ fn missing_keys_missing_elements_and_wrong_argument_counts() {
         ("VEMB k a NONSENSE", "-ERR invalid option"),
         ("VSIM no BAD x", "[]"),
     ]);
-    for null in [
-        "VGETATTR no a",
-        "VGETATTR k no",
-        "VGETATTR k a",
-        "VEMB no a",
-        "VEMB k no",
-    ] {
+    for null in ["VGETATTR no a", "VGETATTR k no", "VGETATTR k a", "VEMB no a", "VEMB k no"] {
         assert_eq!(client.raw(null), "$-1\r\n", "{null}");
     }
     assert_eq!(client.raw("VINFO no"), "*-1\r\n");
@@ -244,18 +197,9 @@ fn missing_keys_missing_elements_and_wrong_argument_counts() {
         ("VSETATTR k a x", "#t"),
         ("VEMB k a", "[,1 ,0]"),
     ]);
-    client.check(&[
-        ("VREM k a", "#t"),
-        ("EXISTS k", ":0"),
-        ("TYPE k", "+none"),
-        ("VCARD k", ":0"),
-    ]);
+    client.check(&[("VREM k a", "#t"), ("EXISTS k", ":0"), ("TYPE k", "+none"), ("VCARD k", ":0")]);
     // A set that is made anew may be quite another.
-    client.check(&[
-        ("VADD k VALUES 3 1 0 0 a BIN", "#t"),
-        ("VDIM k", ":3"),
-        ("VEMB k a", "[,1 ,-1 ,-1]"),
-    ]);
+    client.check(&[("VADD k VALUES 3 1 0 0 a BIN", "#t"), ("VDIM k", ":3"), ("VEMB k a", "[,1 ,-1 ,-1]")]);
 }
 
 #[test]
@@ -282,10 +226,7 @@ fn vinfo_tells_what_redis_tells_first() {
     ];
     let shown: Vec<&str> = raw.split("\r\n").skip(1).step_by(2).take(9).collect();
     assert_eq!(shown, names.map(|name| format!("+{name}")), "{raw}");
-    assert!(
-        raw.contains("+quant-type\r\n+int8\r\n+hnsw-m\r\n:16\r\n+vector-dim\r\n:2\r\n"),
-        "{raw}"
-    );
+    assert!(raw.contains("+quant-type\r\n+int8\r\n+hnsw-m\r\n:16\r\n+vector-dim\r\n:2\r\n"), "{raw}");
     let info = client.call(&words("VINFO k"));
     assert_eq!(
         (info.field("size"), info.field("attributes-count")),
@@ -294,19 +235,13 @@ fn vinfo_tells_what_redis_tells_first() {
     assert_eq!(info.field("rows"), &Value::Integer(3), "an update is a new row");
     let info = server.connect_resp3().call(&words("VINFO bin"));
     assert!(matches!(info, Value::Map(_)));
-    assert_eq!(
-        (info.field("quant-type").text().as_str(), info.field("hnsw-m")),
-        ("bin", &Value::Integer(4))
-    );
+    assert_eq!((info.field("quant-type").text().as_str(), info.field("hnsw-m")), ("bin", &Value::Integer(4)));
 }
 
 #[test]
 fn binary_sets_keep_signs() {
     let server = Server::start(&[]);
     let mut client = server.connect();
-    client.check(&[
-        ("VADD k VALUES 4 3 1 2 5 a BIN", ":1"),
-        ("VADD k VALUES 4 3 1 -2 -5 b BIN", ":1"),
-    ]);
+    client.check(&[("VADD k VALUES 4 3 1 2 5 a BIN", ":1"), ("VADD k VALUES 4 3 1 -2 -5 b BIN", ":1")]);
     client.check(&[("VEMB k b", "[1 1 -1 -1]"), ("VSIM k VALUES 4 1 1 1 1", "[a b]")]);
 }

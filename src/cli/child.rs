@@ -50,11 +50,7 @@ impl ChildServer {
             .stdout(Stdio::null())
             .spawn()
             .map_err(CliError::io("cannot start the server"))?;
-        let mut server = Self {
-            process,
-            address,
-            folder,
-        };
+        let mut server = Self { process, address, folder };
         server.wait_until_ready()?;
         Ok(server)
     }
@@ -109,9 +105,7 @@ impl ChildServer {
 
     /// Asks the server to end; false when it refuses. (It closes the connection, or is ending already.)
     fn ask_to_end(&self) -> bool {
-        let answer = self
-            .connect()
-            .and_then(|mut client| client.call(&Command::new(["SHUTDOWN", "NOSAVE"])));
+        let answer = self.connect().and_then(|mut client| client.call(&Command::new(["SHUTDOWN", "NOSAVE"])));
         !matches!(answer, Err(CliError::Answer { .. }))
     }
 }
@@ -165,10 +159,7 @@ impl ScratchFolder {
         let name = format!("vecdis-demo-{}-{}-{count}", std::process::id(), clock::now_ms());
         let path = std::env::temp_dir().join(name);
         // Not `recursive`: a folder that somebody else made before us is an error.
-        DirBuilder::new()
-            .mode(0o700)
-            .create(&path)
-            .map_err(CliError::io("cannot make a scratch folder"))?;
+        DirBuilder::new().mode(0o700).create(&path).map_err(CliError::io("cannot make a scratch folder"))?;
         Ok(Self(path))
     }
 }
@@ -190,9 +181,7 @@ mod tests {
     fn the_arguments_are_a_valid_configuration() {
         let folder = Path::new("/tmp/some folder");
         let address = free_address().unwrap();
-        let words = arguments(address, folder)
-            .into_iter()
-            .map(|word| word.into_string().unwrap());
+        let words = arguments(address, folder).into_iter().map(|word| word.into_string().unwrap());
         let config = Config::load(words).unwrap();
         assert_eq!((config.port, config.dir.as_path()), (address.port(), folder));
         assert_eq!(config.get("bind").unwrap(), "127.0.0.1");
@@ -212,13 +201,8 @@ mod tests {
 
     #[test]
     fn a_program_that_ends_at_once_is_an_error() {
-        let error = ChildServer::start(Path::new("/bin/false"))
-            .map(|_| ())
-            .unwrap_err();
+        let error = ChildServer::start(Path::new("/bin/false")).map(|_| ()).unwrap_err();
         assert_eq!(error.to_string(), "the server did not start: it ended at once");
-        assert!(matches!(
-            ChildServer::start(Path::new("/no/such/program")),
-            Err(CliError::Io { .. })
-        ));
+        assert!(matches!(ChildServer::start(Path::new("/no/such/program")), Err(CliError::Io { .. })));
     }
 }

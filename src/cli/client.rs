@@ -38,10 +38,7 @@ impl Command {
 
     /// The name, for messages.
     pub fn name(&self) -> String {
-        self.0
-            .first()
-            .map(|name| String::from_utf8_lossy(name).into_owned())
-            .unwrap_or_default()
+        self.0.first().map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default()
     }
 
     /// Appends the command as a RESP array of bulk strings.
@@ -96,11 +93,7 @@ impl Client {
             Ok(stream)
         };
         let stream = connect().map_err(CliError::io("cannot connect to the server"))?;
-        Ok(Self {
-            stream,
-            received: BytesMut::new(),
-            answer_bytes_max: ANSWER_BYTES_MAX,
-        })
+        Ok(Self { stream, received: BytesMut::new(), answer_bytes_max: ANSWER_BYTES_MAX })
     }
 
     /// Sends one command and waits for its answer.
@@ -122,10 +115,7 @@ impl Client {
             self.send(batch)?;
             // All answers of a batch are read before the first error is looked at, so the connection stays in
             // step.
-            let received = batch
-                .iter()
-                .map(|_| self.receive())
-                .collect::<Result<Vec<_>, _>>()?;
+            let received = batch.iter().map(|_| self.receive()).collect::<Result<Vec<_>, _>>()?;
             for (command, answer) in batch.iter().zip(received) {
                 answers.push(refuse_errors(command, answer)?);
             }
@@ -138,9 +128,7 @@ impl Client {
         for command in commands {
             command.encode(&mut request);
         }
-        self.stream
-            .write_all(&request)
-            .map_err(CliError::io("cannot send to the server"))
+        self.stream.write_all(&request).map_err(CliError::io("cannot send to the server"))
     }
 
     fn receive(&mut self) -> Result<BytesFrame, CliError> {
@@ -151,15 +139,9 @@ impl Client {
                 return Ok(frame);
             }
             if self.received.len() >= self.answer_bytes_max {
-                return Err(CliError::TooLong {
-                    limit_bytes: self.answer_bytes_max,
-                });
+                return Err(CliError::TooLong { limit_bytes: self.answer_bytes_max });
             }
-            match self
-                .stream
-                .read(&mut chunk)
-                .map_err(CliError::io("no answer from the server"))?
-            {
+            match self.stream.read(&mut chunk).map_err(CliError::io("no answer from the server"))? {
                 0 => return Err(CliError::Closed),
                 read => self.received.extend_from_slice(&chunk[..read]),
             }
@@ -169,10 +151,9 @@ impl Client {
 
 fn refuse_errors(command: &Command, answer: BytesFrame) -> Result<BytesFrame, CliError> {
     match answer {
-        BytesFrame::Error(text) => Err(CliError::Answer {
-            command: command.name(),
-            answer: text.to_string(),
-        }),
+        BytesFrame::Error(text) => {
+            Err(CliError::Answer { command: command.name(), answer: text.to_string() })
+        }
         answer => Ok(answer),
     }
 }
@@ -211,14 +192,9 @@ mod tests {
     fn sends_arrays_of_bulks_and_reads_answers_in_pieces() {
         let answer = b"*2\r\n$6\r\ntomato\r\n$1\r\n1\r\n";
         let (address, thread) = server(answer.iter().map(|&byte| vec![byte]).collect());
-        let reply = client(address)
-            .call(&Command::new(["VSIM", "k"]).arg(""))
-            .unwrap();
+        let reply = client(address).call(&Command::new(["VSIM", "k"]).arg("")).unwrap();
         assert_eq!(reply, BytesFrame::Array(vec![bulk("tomato"), bulk("1")]));
-        assert_eq!(
-            thread.join().unwrap(),
-            b"*3\r\n$4\r\nVSIM\r\n$1\r\nk\r\n$0\r\n\r\n"
-        );
+        assert_eq!(thread.join().unwrap(), b"*3\r\n$4\r\nVSIM\r\n$1\r\nk\r\n$0\r\n\r\n");
     }
 
     fn bulk(text: &'static str) -> BytesFrame {
@@ -228,9 +204,7 @@ mod tests {
     #[test]
     fn a_pipeline_gives_the_answers_in_order_or_the_first_error() {
         let (address, thread) = server(vec![b":1\r\n:2\r\n".to_vec(), b":3\r\n".to_vec()]);
-        let commands: Vec<Command> = (0..3)
-            .map(|n| Command::new(["ECHO"]).arg(n.to_string()))
-            .collect();
+        let commands: Vec<Command> = (0..3).map(|n| Command::new(["ECHO"]).arg(n.to_string())).collect();
         let answers = client(address).pipeline(&commands).unwrap();
         assert_eq!(answers, (1..=3).map(BytesFrame::Integer).collect::<Vec<_>>());
         thread.join().unwrap();
@@ -239,10 +213,7 @@ mod tests {
         let mut client = client(address);
         let error = client.pipeline(&commands).unwrap_err();
         assert_eq!(error.to_string(), "\"ECHO\" was answered with ERR no");
-        assert!(
-            matches!(client.receive(), Ok(BytesFrame::SimpleString(_))),
-            "still in step"
-        );
+        assert!(matches!(client.receive(), Ok(BytesFrame::SimpleString(_))), "still in step");
         thread.join().unwrap();
     }
 
@@ -257,19 +228,10 @@ mod tests {
             thread.join().unwrap();
             result
         };
-        assert!(matches!(
-            call(vec![b"$10\r\nabc".to_vec()]),
-            Err(CliError::Closed)
-        ));
-        assert!(matches!(
-            call(vec![b"HTTP/1.1 200 OK\r\n".to_vec()]),
-            Err(CliError::Protocol(_))
-        ));
+        assert!(matches!(call(vec![b"$10\r\nabc".to_vec()]), Err(CliError::Closed)));
+        assert!(matches!(call(vec![b"HTTP/1.1 200 OK\r\n".to_vec()]), Err(CliError::Protocol(_))));
         let long = [b"$100000\r\n".to_vec(), vec![b'x'; 50_000]].concat();
-        assert!(matches!(
-            call(vec![long]),
-            Err(CliError::TooLong { limit_bytes: 1000 })
-        ));
+        assert!(matches!(call(vec![long]), Err(CliError::TooLong { limit_bytes: 1000 })));
     }
 
     #[test]

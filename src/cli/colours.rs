@@ -156,9 +156,7 @@ impl Colour {
     /// The colour written as 0xRRGGBB.
     pub fn from_hex(hex: u32) -> Self {
         let [_, red, green, blue] = hex.to_be_bytes();
-        Self {
-            rgb: [red, green, blue],
-        }
+        Self { rgb: [red, green, blue] }
     }
 
     /// The colour of a CSS name.
@@ -215,11 +213,7 @@ impl Colour {
 
     /// The attributes stored with the colour, as JSON.
     pub fn attributes(self) -> String {
-        format!(
-            r#"{{"family":"{}","brightness":{:.2}}}"#,
-            self.family(),
-            self.brightness()
-        )
+        format!(r#"{{"family":"{}","brightness":{:.2}}}"#, self.family(), self.brightness())
     }
 
     /// `#rrggbb`.
@@ -286,10 +280,7 @@ mod tests {
     fn vectors_are_centred_and_attributes_are_json() {
         assert_eq!(Colour::from_hex(0).vector(), [-0.5; 3]);
         assert_eq!(Colour::from_hex(0xff_ff_ff).vector(), [0.5; 3]);
-        assert_eq!(
-            Colour::named("tomato").unwrap().attributes(),
-            r#"{"family":"red","brightness":0.56}"#
-        );
+        assert_eq!(Colour::named("tomato").unwrap().attributes(), r#"{"family":"red","brightness":0.56}"#);
         assert_eq!(Colour::named("white").unwrap().brightness(), 1.0);
     }
 }

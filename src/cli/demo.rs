@@ -35,9 +35,7 @@ pub fn run(out: &mut dyn Write) -> Result<(), CliError> {
     let mut server = ChildServer::start(&program)?;
     let port = server.address().port();
     let stays = io::stdin().is_terminal();
-    let style = Style {
-        swatches: io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
-    };
+    let style = Style { swatches: io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() };
     let mut client = server.connect()?;
     show(&mut client, &style, port, out)?;
     write_next_steps(port, stays, out).map_err(CliError::io("cannot print"))?;
@@ -78,26 +76,13 @@ async fn serve_until_stopped(server: &mut ChildServer, mut stop: StopSignals) {
 /// Loads the sample and runs the searches, telling what happens.
 fn show(client: &mut Client, style: &Style, port: u16, out: &mut dyn Write) -> Result<(), CliError> {
     let printing = || CliError::io("cannot print");
-    writeln!(
-        out,
-        "A server of its own is running on 127.0.0.1:{port}, with an empty folder.\n"
-    )
-    .map_err(printing())?;
-    writeln!(
-        out,
-        "Adding {} named colours: red, green and blue as a vector",
-        COLOURS.len()
-    )
-    .map_err(printing())?;
-    writeln!(
-        out,
-        "(each from -0.5 to 0.5), family and brightness as attributes"
-    )
-    .map_err(printing())?;
-    let commands: Vec<Command> = COLOURS
-        .iter()
-        .map(|&(name, hex)| add(name, Colour::from_hex(hex)))
-        .collect();
+    writeln!(out, "A server of its own is running on 127.0.0.1:{port}, with an empty folder.\n")
+        .map_err(printing())?;
+    writeln!(out, "Adding {} named colours: red, green and blue as a vector", COLOURS.len())
+        .map_err(printing())?;
+    writeln!(out, "(each from -0.5 to 0.5), family and brightness as attributes").map_err(printing())?;
+    let commands: Vec<Command> =
+        COLOURS.iter().map(|&(name, hex)| add(name, Colour::from_hex(hex))).collect();
     for (command, answer) in commands.iter().zip(client.pipeline(&commands)?) {
         if answer != BytesFrame::Integer(1) {
             return Err(unexpected(command, &answer));
@@ -121,27 +106,18 @@ fn show(client: &mut Client, style: &Style, port: u16, out: &mut dyn Write) -> R
 
 fn unexpected(command: &Command, answer: &BytesFrame) -> CliError {
     let answer = format!("{answer:?}").chars().take(200).collect();
-    CliError::Answer {
-        command: command.name(),
-        answer,
-    }
+    CliError::Answer { command: command.name(), answer }
 }
 
 /// The command that adds a colour.
 fn add(name: &str, colour: Colour) -> Command {
-    values(Command::new(["VADD", KEY]), colour)
-        .arg(name)
-        .arg("SETATTR")
-        .arg(colour.attributes())
+    values(Command::new(["VADD", KEY]), colour).arg(name).arg("SETATTR").arg(colour.attributes())
 }
 
 /// Adds `VALUES 3 r g b`, with the few digits a colour needs (a step of 1/255 is 0.0039).
 fn values(command: Command, colour: Colour) -> Command {
     let command = command.arg("VALUES").arg("3");
-    colour
-        .vector()
-        .iter()
-        .fold(command, |command, part| command.arg(format!("{part:.4}")))
+    colour.vector().iter().fold(command, |command, part| command.arg(format!("{part:.4}")))
 }
 
 /// The searches, each with what it is for.
@@ -151,14 +127,8 @@ fn searches() -> Vec<(&'static str, Command)> {
     let filter = |command: Command, expression: &str| command.arg("FILTER").arg(expression);
     vec![
         ("Colours like tomato", best(like("tomato"))),
-        (
-            "Like tomato, but dark",
-            filter(best(like("tomato")), ".brightness < 0.4"),
-        ),
-        (
-            "Like teal, but of the green family",
-            filter(best(like("teal")), r#".family == "green""#),
-        ),
+        ("Like tomato, but dark", filter(best(like("tomato")), ".brightness < 0.4")),
+        ("Like teal, but of the green family", filter(best(like("teal")), r#".family == "green""#)),
         (
             "Names for a colour that has none, #3a7ca5",
             best(values(Command::new(["VSIM", KEY]), Colour::from_hex(0x3a_7c_a5))),
@@ -208,14 +178,7 @@ impl Style {
 fn write_next_steps(port: u16, stays: bool, out: &mut dyn Write) -> io::Result<()> {
     let examples = [
         Command::new(["VSIM", KEY, "ELE", "navy", "COUNT", "5", "WITHSCORES"]),
-        Command::new([
-            "VSIM",
-            KEY,
-            "ELE",
-            "gold",
-            "FILTER",
-            r#".family in ["brown","orange"]"#,
-        ]),
+        Command::new(["VSIM", KEY, "ELE", "gold", "FILTER", r#".family in ["brown","orange"]"#]),
         Command::new(["VGETATTR", KEY, "rebeccapurple"]),
         Command::new(["VINFO", KEY]),
     ];
@@ -226,20 +189,15 @@ fn write_next_steps(port: u16, stays: bool, out: &mut dyn Write) -> io::Result<(
             "\nWhile the demo runs in a terminal, one can go on in another one (PORT as it says there):"
         )?,
     }
-    let port = if stays {
-        port.to_string()
-    } else {
-        "PORT".to_owned()
-    };
+    let port = if stays { port.to_string() } else { "PORT".to_owned() };
     for example in examples {
         writeln!(out, "  redis-cli -p {port} {example}")?;
     }
     match stays {
         true => writeln!(out, "Ctrl-C stops it and removes its data.")?,
-        false => writeln!(
-            out,
-            "Standard input is not a terminal, so the demo ends here and removes its data."
-        )?,
+        false => {
+            writeln!(out, "Standard input is not a terminal, so the demo ends here and removes its data.")?
+        }
     }
     out.flush()
 }
@@ -266,10 +224,7 @@ mod tests {
     #[test]
     fn searches_read_well_and_ask_for_colours_that_exist() {
         let lines: Vec<String> = searches().iter().map(|(_, search)| search.to_string()).collect();
-        assert_eq!(
-            lines[1],
-            "VSIM colours ELE tomato COUNT 5 WITHSCORES FILTER '.brightness < 0.4'"
-        );
+        assert_eq!(lines[1], "VSIM colours ELE tomato COUNT 5 WITHSCORES FILTER '.brightness < 0.4'");
         assert!(lines[3].starts_with("VSIM colours VALUES 3 -0.2725 -0.0137 0.1471 COUNT 5"));
         for line in &lines {
             if let Some((_, rest)) = line.split_once(" ELE ") {
@@ -281,10 +236,7 @@ mod tests {
     #[test]
     fn hits_are_names_and_scores_in_turn() {
         let answer = BytesFrame::Array(vec![bulk("tomato"), bulk("1"), bulk("coral"), bulk("0.98")]);
-        assert_eq!(
-            hits(&answer).unwrap(),
-            vec![("tomato".to_owned(), 1.0), ("coral".to_owned(), 0.98)]
-        );
+        assert_eq!(hits(&answer).unwrap(), vec![("tomato".to_owned(), 1.0), ("coral".to_owned(), 0.98)]);
         assert_eq!(hits(&BytesFrame::Array(Vec::new())), Some(Vec::new()));
         assert_eq!(hits(&BytesFrame::Array(vec![bulk("tomato")])), None);
         assert_eq!(hits(&BytesFrame::Array(vec![bulk("tomato"), bulk("much")])), None);
@@ -294,15 +246,8 @@ mod tests {
     #[test]
     fn a_hit_is_painted_only_when_asked() {
         let line = Style { swatches: false }.hit("tomato", 1.0);
-        assert_eq!(
-            line,
-            "    1.0000  tomato                #ff6347  red     brightness 0.56"
-        );
-        assert!(
-            Style { swatches: true }
-                .hit("tomato", 1.0)
-                .contains("\x1b[48;2;255;99;71m")
-        );
+        assert_eq!(line, "    1.0000  tomato                #ff6347  red     brightness 0.56");
+        assert!(Style { swatches: true }.hit("tomato", 1.0).contains("\x1b[48;2;255;99;71m"));
         assert_eq!(Style { swatches: true }.hit("x", 0.5), "    0.5000  x");
     }
 
@@ -338,10 +283,7 @@ mod tests {
         let sent = server.join().unwrap();
         assert_eq!(sent.iter().filter(|name| *name == "VADD").count(), COLOURS.len());
         let text = String::from_utf8(out).unwrap();
-        assert!(
-            text.contains("127.0.0.1:7000") && text.contains("and 140 more"),
-            "{text}"
-        );
+        assert!(text.contains("127.0.0.1:7000") && text.contains("and 140 more"), "{text}");
         assert_eq!(text.matches("0.5000  tomato").count(), searches().len());
         assert!(text.contains("redis-cli -p 7000 VSIM colours ELE navy"));
     }

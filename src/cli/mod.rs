@@ -72,9 +72,7 @@ enum Action {
 pub fn run(args: &[String]) -> Option<ExitCode> {
     let done = match action(args)? {
         // `println!` would panic on a closed standard output (`vecdis --help | head -1`).
-        Action::Print(text) => io::stdout()
-            .write_all(text.as_bytes())
-            .map_err(CliError::io("cannot print")),
+        Action::Print(text) => io::stdout().write_all(text.as_bytes()).map_err(CliError::io("cannot print")),
         Action::Demo => demo::run(&mut io::stdout()),
         Action::Refuse(reason) => Err(CliError::Usage(reason)),
     };
@@ -118,11 +116,7 @@ Options (an option marked * can also be changed with CONFIG SET):
 ",
     );
     for option in OPTIONS {
-        let default = if option.default.is_empty() {
-            "\"\""
-        } else {
-            option.default
-        };
+        let default = if option.default.is_empty() { "\"\"" } else { option.default };
         let mark = if option.settable { "*" } else { " " };
         let _ = writeln!(text, " {mark}--{:<28} {} [{default}]", option.name, option.doc);
     }
@@ -139,14 +133,7 @@ mod tests {
 
     #[test]
     fn arguments_for_the_server_are_left_to_it() {
-        for line in [
-            "",
-            "vecdis.conf",
-            "--port 7000",
-            "-",
-            "--port 7000 --help",
-            "vecdis.conf demo",
-        ] {
+        for line in ["", "vecdis.conf", "--port 7000", "-", "--port 7000 --help", "vecdis.conf demo"] {
             assert_eq!(action(&words(line)), None, "{line}");
         }
         assert_eq!(
@@ -165,10 +152,7 @@ mod tests {
             let start = format!("--{} ", option.name);
             let line = text.lines().find(|line| line.contains(&start)).unwrap();
             assert!(line.contains(option.doc), "{line}");
-            assert!(
-                line.ends_with(&format!("{}]", option.default)) || line.ends_with("[\"\"]"),
-                "{line}"
-            );
+            assert!(line.ends_with(&format!("{}]", option.default)) || line.ends_with("[\"\"]"), "{line}");
         }
     }
 }

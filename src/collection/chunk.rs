@@ -131,11 +131,7 @@ impl Chunk {
         };
         let original_bytes = size_of_val(row.original) * arena.len();
         let full = original_bytes >= MAX_CHUNK_ORIGINAL_BYTES || arena.name_bytes() >= MAX_CHUNK_NAME_BYTES;
-        let Some(at) = (if self.closed || full {
-            None
-        } else {
-            arena.push(row)
-        }) else {
+        let Some(at) = (if self.closed || full { None } else { arena.push(row) }) else {
             self.closed = true;
             return None;
         };
@@ -185,10 +181,7 @@ impl Chunk {
     pub fn shared_attributes(&self, offset: u16) -> Option<Attributes> {
         match self.overlay.get(&offset) {
             Some(changed) => changed.clone(),
-            None => self
-                .rows
-                .sealed_attributes(usize::from(offset))
-                .map(Attributes::from),
+            None => self.rows.sealed_attributes(usize::from(offset)).map(Attributes::from),
         }
     }
 

@@ -37,9 +37,7 @@ pub struct IdTable {
 impl IdTable {
     /// The entry with this hash whose row `is_named` as wanted.
     pub fn find(&self, hash: u64, is_named: impl Fn(RowId) -> bool) -> Option<RowId> {
-        self.entries
-            .find(hash, |entry| entry.hash == hash && is_named(entry.row))
-            .map(|entry| entry.row)
+        self.entries.find(hash, |entry| entry.hash == hash && is_named(entry.row)).map(|entry| entry.row)
     }
 
     /// Adds an entry for a name that is not in the table yet.
@@ -51,10 +49,7 @@ impl IdTable {
     pub fn apply(&mut self, pending: &PendingIds) {
         for change in &pending.changes {
             match (change.old, change.new) {
-                (None, Some(row)) => self.insert(Entry {
-                    hash: change.hash,
-                    row,
-                }),
+                (None, Some(row)) => self.insert(Entry { hash: change.hash, row }),
                 (Some(old), new) => self.replace(change.hash, old, new),
                 (None, None) => {}
             }
@@ -111,11 +106,7 @@ impl PendingIds {
             Ok(mut change) if change.get().old.is_some() || new.is_some() => change.get_mut().new = new,
             Ok(change) => drop(change.remove()),
             Err(_) => {
-                let change = Change {
-                    hash,
-                    old: current,
-                    new,
-                };
+                let change = Change { hash, old: current, new };
                 self.changes.insert_unique(hash, change, |change| change.hash);
             }
         }

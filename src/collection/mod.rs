@@ -92,10 +92,7 @@ impl RowId {
     }
 
     /// Number of its chunk.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the upper bits are the 32-bit chunk number"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "the upper bits are the 32-bit chunk number")]
     pub fn chunk(self) -> u32 {
         (self.0 >> 16) as u32
     }
@@ -145,17 +142,9 @@ impl Encoded {
         let mut scalars = quant::encode(&params.layout, vector, &mut codes);
         if params.row_shape().code_bytes == 0 {
             codes.clear();
-            scalars.scale = if scalars.norm > 0.0 {
-                1.0 / scalars.norm
-            } else {
-                0.0
-            };
+            scalars.scale = if scalars.norm > 0.0 { 1.0 / scalars.norm } else { 0.0 };
         }
-        Self {
-            layout: params.layout,
-            codes,
-            scalars,
-        }
+        Self { layout: params.layout, codes, scalars }
     }
 
     /// Whether it was made for collections like this.
@@ -225,22 +214,13 @@ impl Collection {
         for chunk in &chunks {
             for offset in live_offsets(chunk) {
                 let hash = hash_name(chunk.rows.name(usize::from(offset)));
-                table.insert(Entry {
-                    hash,
-                    row: RowId::new(chunk.number, offset),
-                });
+                table.insert(Entry { hash, row: RowId::new(chunk.number, offset) });
                 attributes_count += u64::from(chunk.attributes(offset).is_some());
             }
         }
         let chunks = chunks.into_iter().map(Arc::new).collect();
         let ids = Arc::new(RwLock::new(table));
-        Self {
-            chunks,
-            next_chunk,
-            attributes_count,
-            ids,
-            ..Self::new(uid, params)
-        }
+        Self { chunks, next_chunk, attributes_count, ids, ..Self::new(uid, params) }
     }
 
     /// Elements.
@@ -263,9 +243,7 @@ impl Collection {
     }
 
     fn chunk_index(&self, number: u32) -> Option<usize> {
-        self.chunks
-            .binary_search_by_key(&number, |chunk| chunk.number)
-            .ok()
+        self.chunks.binary_search_by_key(&number, |chunk| chunk.number).ok()
     }
 
     /// The chunk of a row of this version.
@@ -285,8 +263,7 @@ impl Collection {
         let hash = hash_name(element);
         // A row of a chunk that this version does not know may carry any name; then the version is too old to tell.
         let is_named = |row: RowId| {
-            self.chunk(row)
-                .is_none_or(|chunk| chunk.rows.name(usize::from(row.offset())) == element)
+            self.chunk(row).is_none_or(|chunk| chunk.rows.name(usize::from(row.offset())) == element)
         };
         let row = match self.pending.find(hash, is_named) {
             Some(row) => row,
@@ -390,9 +367,7 @@ impl Collection {
         }
         let mut chunk = Chunk::new(self.next_chunk, self.params.row_shape());
         self.next_chunk += 1;
-        let Some(offset) = chunk.push(row) else {
-            unreachable!("an empty chunk has room for one row")
-        };
+        let Some(offset) = chunk.push(row) else { unreachable!("an empty chunk has room for one row") };
         let number = chunk.number;
         self.chunks.push(Arc::new(chunk));
         RowId::new(number, offset)
@@ -468,10 +443,7 @@ pub fn live_offsets(chunk: &Chunk) -> impl Iterator<Item = u16> + '_ {
         std::iter::from_fn(move || {
             let bit = rest.trailing_zeros();
             rest &= rest.wrapping_sub(1);
-            u16::try_from(bit)
-                .ok()
-                .filter(|&bit| bit < 64)
-                .map(|bit| index * 64 + bit)
+            u16::try_from(bit).ok().filter(|&bit| bit < 64).map(|bit| index * 64 + bit)
         })
     })
 }

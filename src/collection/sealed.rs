@@ -57,11 +57,7 @@ impl Strings {
 
 /// Sections begin at multiples of 4096, so their floats are aligned; an empty one may be anywhere.
 fn as_floats(bytes: &[u8]) -> &[f32] {
-    if bytes.is_empty() {
-        &[]
-    } else {
-        bytemuck::cast_slice(bytes)
-    }
+    if bytes.is_empty() { &[] } else { bytemuck::cast_slice(bytes) }
 }
 
 impl SealedRows {
@@ -70,10 +66,7 @@ impl SealedRows {
     /// # Errors
     /// When a section is missing or has another size than the rows need.
     pub fn open(file: SectionFile, shape: RowShape, len: usize) -> Result<Self, CollectionError> {
-        let damaged = |what| CollectionError::Sealed {
-            file: file.name().to_owned(),
-            what,
-        };
+        let damaged = |what| CollectionError::Sealed { file: file.name().to_owned(), what };
         let section = |tag: Tag| file.section(tag as u32).unwrap_or_default();
         let floats = |tag: Tag, count: usize| {
             let bytes = section(tag);
@@ -83,14 +76,8 @@ impl SealedRows {
             Ok(bytes)
         };
         let strings = |starts: Tag, bytes: Tag| {
-            let strings = Strings {
-                starts: section(starts),
-                bytes: section(bytes),
-            };
-            strings
-                .is_sound(len)
-                .then_some(strings)
-                .ok_or_else(|| damaged("its strings overlap or are cut"))
+            let strings = Strings { starts: section(starts), bytes: section(bytes) };
+            strings.is_sound(len).then_some(strings).ok_or_else(|| damaged("its strings overlap or are cut"))
         };
         let codes = section(Tag::Codes);
         if codes.len() != len * shape.code_bytes {
@@ -99,9 +86,8 @@ impl SealedRows {
         let originals = if shape.code_bytes == 0 {
             Originals::Resident(floats(Tag::Originals, len * shape.original_len)?)
         } else {
-            let section = file
-                .lazy_section(Tag::Originals as u32)
-                .ok_or_else(|| damaged("it has no originals"))?;
+            let section =
+                file.lazy_section(Tag::Originals as u32).ok_or_else(|| damaged("it has no originals"))?;
             if section.len() != len * shape.original_len * size_of::<f32>() {
                 return Err(damaged("its originals do not have the size of its rows"));
             }
@@ -222,11 +208,7 @@ impl ArraysV1 {
     /// When names or attributes are too long together for their 32-bit positions.
     pub fn copy(chunk: &Chunk, shape: RowShape) -> Result<Self, CollectionError> {
         let too_long = |_| CollectionError::TooLong;
-        let mut arrays = Self {
-            name_starts: vec![0],
-            attribute_starts: vec![0],
-            ..Self::default()
-        };
+        let mut arrays = Self { name_starts: vec![0], attribute_starts: vec![0], ..Self::default() };
         for at in 0..chunk.len {
             arrays.codes.extend_from_slice(chunk.rows.codes(at));
             arrays.originals.extend_from_slice(chunk.rows.original(at)?);
@@ -238,27 +220,19 @@ impl ArraysV1 {
                 arrays.biases.push(scalars.bias);
             }
             arrays.names.extend_from_slice(chunk.rows.name(at));
-            arrays
-                .name_starts
-                .push(u32::try_from(arrays.names.len()).map_err(too_long)?);
+            arrays.name_starts.push(u32::try_from(arrays.names.len()).map_err(too_long)?);
             if let Some(attributes) = u16::try_from(at).ok().and_then(|offset| chunk.attributes(offset)) {
                 arrays.attributes.push(1);
                 arrays.attributes.extend_from_slice(attributes);
             }
-            arrays
-                .attribute_starts
-                .push(u32::try_from(arrays.attributes.len()).map_err(too_long)?);
+            arrays.attribute_starts.push(u32::try_from(arrays.attributes.len()).map_err(too_long)?);
         }
         Ok(arrays)
     }
 
     /// The sections of the chunk's file.
     pub fn sections(&self, shape: RowShape) -> Vec<Section<'_>> {
-        let section = |tag: Tag, bytes, lazy| Section {
-            tag: tag as u32,
-            parts: vec![bytes],
-            lazy,
-        };
+        let section = |tag: Tag, bytes, lazy| Section { tag: tag as u32, parts: vec![bytes], lazy };
         vec![
             section(Tag::Codes, &self.codes[..], false),
             section(Tag::Scales, bytemuck::cast_slice(&self.scales), false),
@@ -267,17 +241,9 @@ impl ArraysV1 {
             section(Tag::Biases, bytemuck::cast_slice(&self.biases), false),
             section(Tag::NameStarts, bytemuck::cast_slice(&self.name_starts), false),
             section(Tag::Names, &self.names, false),
-            section(
-                Tag::AttributeStarts,
-                bytemuck::cast_slice(&self.attribute_starts),
-                false,
-            ),
+            section(Tag::AttributeStarts, bytemuck::cast_slice(&self.attribute_starts), false),
             section(Tag::Attributes, &self.attributes, false),
-            section(
-                Tag::Originals,
-                bytemuck::cast_slice(&self.originals),
-                shape.code_bytes != 0,
-            ),
+            section(Tag::Originals, bytemuck::cast_slice(&self.originals), shape.code_bytes != 0),
         ]
     }
 
@@ -296,13 +262,9 @@ impl ArraysV1 {
                 bias: if shape.biased { *self.biases.get(at)? } else { 0.0 },
             };
             let offset = chunk.push(&NewRow {
-                codes: self
-                    .codes
-                    .get(at * shape.code_bytes..(at + 1) * shape.code_bytes)?,
+                codes: self.codes.get(at * shape.code_bytes..(at + 1) * shape.code_bytes)?,
                 scalars,
-                original: self
-                    .originals
-                    .get(at * shape.original_len..(at + 1) * shape.original_len)?,
+                original: self.originals.get(at * shape.original_len..(at + 1) * shape.original_len)?,
                 name: &string(&self.name_starts, &self.names, at)?,
             })?;
             if let [1, attributes @ ..] = &string(&self.attribute_starts, &self.attributes, at)?[..] {

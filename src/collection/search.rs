@@ -64,10 +64,7 @@ pub fn search(requests: &[SearchRequest]) -> Vec<Hits> {
     let mut running: Vec<Running<'_>> = requests.iter().map(Running::new).collect();
     let mut scores = Vec::new();
     for chunk in chunks_of_all(requests).values() {
-        let masks: Vec<Cow<'_, [u64]>> = requests
-            .iter()
-            .map(|request| mask(chunk.number, request))
-            .collect();
+        let masks: Vec<Cow<'_, [u64]>> = requests.iter().map(|request| mask(chunk.number, request)).collect();
         if masks.iter().all(|mask| mask.is_empty()) {
             continue;
         }
@@ -92,10 +89,7 @@ fn chunks_of_all(requests: &[SearchRequest]) -> BTreeMap<u32, &Arc<Chunk>> {
 
 /// Bits of a chunk's rows that may be in the answer; nothing when none may.
 fn mask(number: u32, request: &SearchRequest) -> Cow<'_, [u64]> {
-    let Some(chunk) = request
-        .collection
-        .chunk(RowId::new(number, 0))
-        .filter(|chunk| chunk.live_rows > 0)
+    let Some(chunk) = request.collection.chunk(RowId::new(number, 0)).filter(|chunk| chunk.live_rows > 0)
     else {
         return Cow::Borrowed(&[]);
     };
@@ -119,15 +113,11 @@ fn scan(
     running: &mut [Running<'_>],
     scores: &mut Vec<f32>,
 ) {
-    let Some(shape) = running
-        .first()
-        .map(|search| search.request.collection.params.row_shape())
-    else {
+    let Some(shape) = running.first().map(|search| search.request.collection.params.row_shape()) else {
         return;
     };
-    let row_bytes = shape
-        .code_bytes
-        .max(size_of::<f32>() * shape.original_len * usize::from(shape.code_bytes == 0));
+    let row_bytes =
+        shape.code_bytes.max(size_of::<f32>() * shape.original_len * usize::from(shape.code_bytes == 0));
     let block_rows = (BLOCK_BYTES / row_bytes.max(1)).clamp(1, MAX_BLOCK_ROWS);
     let mut words = Vec::new();
     let mut start = 0;
@@ -141,11 +131,7 @@ fn scan(
                 all => &all[start * shape.original_len..(start + rows) * shape.original_len],
             },
             scales: &run.scales[start..start + rows],
-            biases: if shape.biased {
-                &run.biases[start..start + rows]
-            } else {
-                &[]
-            },
+            biases: if shape.biased { &run.biases[start..start + rows] } else { &[] },
         };
         let first_row = RowId::new(chunk.number, 0).0 + first as u64;
         for (search, mask) in running.iter_mut().zip(masks) {
@@ -160,10 +146,7 @@ fn scan(
                 search.score_exact(chunk, first, &words, scores);
             } else if passing * SPARSE_ROWS < rows {
                 set_bits(&words).for_each(|at| {
-                    search.score(
-                        &block.row(at, shape.code_bytes, shape.original_len),
-                        &mut scores[at..=at],
-                    );
+                    search.score(&block.row(at, shape.code_bytes, shape.original_len), &mut scores[at..=at]);
                 });
             } else {
                 search.score(&block, scores);
@@ -183,37 +166,21 @@ struct Block<'a> {
 
 impl<'a> Block<'a> {
     fn row(&self, at: usize, code_bytes: usize, original_len: usize) -> Block<'a> {
-        let originals = if self.originals.is_empty() {
-            0
-        } else {
-            original_len
-        };
+        let originals = if self.originals.is_empty() { 0 } else { original_len };
         Block {
             codes: &self.codes[at * code_bytes..(at + 1) * code_bytes],
             originals: &self.originals[at * originals..(at + 1) * originals],
             scales: &self.scales[at..=at],
-            biases: if self.biases.is_empty() {
-                &[]
-            } else {
-                &self.biases[at..=at]
-            },
+            biases: if self.biases.is_empty() { &[] } else { &self.biases[at..=at] },
         }
     }
 }
 
 impl<'a> Running<'a> {
     fn new(request: &'a SearchRequest) -> Self {
-        let wanted = request
-            .count
-            .saturating_mul(RESCORE_FACTOR)
-            .max(MIN_RESCORED)
-            .max(request.effort);
+        let wanted = request.count.saturating_mul(RESCORE_FACTOR).max(MIN_RESCORED).max(request.effort);
         let kept = if request.exact { request.count } else { wanted };
-        Self {
-            request,
-            best: TopK::new(kept),
-            failed: None,
-        }
+        Self { request, best: TopK::new(kept), failed: None }
     }
 
     fn score(&self, block: &Block<'_>, scores: &mut [f32]) {
@@ -262,11 +229,7 @@ fn copy_bits(bitmap: &[u64], start: usize, len: usize, words: &mut Vec<u64>) {
     for index in 0..len.div_ceil(64) {
         let at = start / 64 + index;
         let low = word_at(at) >> shift;
-        let high = if shift == 0 {
-            0
-        } else {
-            word_at(at + 1) << (64 - shift)
-        };
+        let high = if shift == 0 { 0 } else { word_at(at + 1) << (64 - shift) };
         words.push(low | high);
     }
     if let (Some(last), tail @ 1..) = (words.last_mut(), len % 64) {
@@ -276,8 +239,6 @@ fn copy_bits(bitmap: &[u64], start: usize, len: usize, words: &mut Vec<u64>) {
 
 fn set_bits(words: &[u64]) -> impl Iterator<Item = usize> + '_ {
     words.iter().enumerate().flat_map(|(index, &word)| {
-        (0..64)
-            .filter(move |bit| word >> bit & 1 == 1)
-            .map(move |bit| index * 64 + bit)
+        (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| index * 64 + bit)
     })
 }

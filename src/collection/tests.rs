@@ -13,11 +13,7 @@ const DIM: usize = 8;
 
 fn params(quantization: Quantization) -> Params {
     Params {
-        layout: Layout {
-            dim: DIM,
-            metric: Metric::Cosine,
-            quantization,
-        },
+        layout: Layout { dim: DIM, metric: Metric::Cosine, quantization },
         projection_input_dim: 0,
         m: 16,
     }
@@ -27,14 +23,10 @@ fn vector(seed: u32) -> Vec<f32> {
     // Directions around a handful of centres, from a small generator of its own.
     let mut state = u64::from(seed) * 2 + 1;
     let mut next = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         f32::from(u16::try_from(state >> 48).unwrap()) / 65_536.0 - 0.5
     };
-    (0..DIM)
-        .map(|at| if at == seed as usize % 5 { 2.0 } else { next() })
-        .collect()
+    (0..DIM).map(|at| if at == seed as usize % 5 { 2.0 } else { next() }).collect()
 }
 
 type Model = BTreeMap<String, (u32, Option<String>)>;
@@ -70,21 +62,13 @@ fn publish(collection: &mut Collection) -> Collection {
 
 fn check(collection: &Collection, model: &Model) {
     assert_eq!(collection.len(), model.len());
-    let with_attributes = model
-        .values()
-        .filter(|(_, attributes)| attributes.is_some())
-        .count();
+    let with_attributes = model.values().filter(|(_, attributes)| attributes.is_some()).count();
     assert_eq!(collection.attributes_count, with_attributes as u64);
     for (name, (seed, attributes)) in model {
-        let Found::Row(row) = collection.find(name.as_bytes()) else {
-            panic!("{name} is there")
-        };
+        let Found::Row(row) = collection.find(name.as_bytes()) else { panic!("{name} is there") };
         assert_eq!(collection.name(row), name.as_bytes());
         assert_eq!(&*collection.vector(row).unwrap(), &vector(*seed)[..]);
-        assert_eq!(
-            collection.attributes(row),
-            attributes.as_deref().map(str::as_bytes)
-        );
+        assert_eq!(collection.attributes(row), attributes.as_deref().map(str::as_bytes));
     }
     for name in ["nobody", ""] {
         assert_eq!(collection.find(name.as_bytes()), Found::Absent);
@@ -93,9 +77,7 @@ fn check(collection: &Collection, model: &Model) {
 
 fn names(hits: &search::Hits, collection: &Collection) -> Vec<String> {
     let hits = hits.as_ref().unwrap();
-    hits.iter()
-        .map(|hit| String::from_utf8(collection.name(hit.row).to_vec()).unwrap())
-        .collect()
+    hits.iter().map(|hit| String::from_utf8(collection.name(hit.row).to_vec()).unwrap()).collect()
 }
 
 fn request(collection: &Arc<Collection>, seed: u32, filter: Option<&str>, exact: bool) -> SearchRequest {
@@ -112,18 +94,12 @@ fn request(collection: &Arc<Collection>, seed: u32, filter: Option<&str>, exact:
 /// The best five by brute force in f64, as scores.
 fn best_scores(model: &Model, seed: u32, wanted: impl Fn(Option<&str>) -> bool) -> Vec<f64> {
     let cosine = |a: &[f32], b: &[f32]| {
-        let dot = |x: &[f32], y: &[f32]| {
-            x.iter()
-                .zip(y)
-                .map(|(&x, &y)| f64::from(x) * f64::from(y))
-                .sum::<f64>()
-        };
+        let dot =
+            |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
         dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
     };
     let query = vector(seed);
-    let passing = model
-        .values()
-        .filter(|(_, attributes)| wanted(attributes.as_deref()));
+    let passing = model.values().filter(|(_, attributes)| wanted(attributes.as_deref()));
     let mut scores: Vec<f64> = passing.map(|(seed, _)| cosine(&query, &vector(*seed))).collect();
     scores.sort_by(|a, b| b.total_cmp(a));
     scores.truncate(5);
@@ -138,23 +114,12 @@ fn check_search(collection: &Arc<Collection>, model: &Model) {
         request(collection, 5, Some(".even == 1"), false),
     ];
     let hits = search(&requests);
-    let expected = [
-        best_scores(model, 3, |_| true),
-        best_scores(model, 4, |_| true),
-        best_scores(model, 5, even),
-    ];
+    let expected =
+        [best_scores(model, 3, |_| true), best_scores(model, 4, |_| true), best_scores(model, 5, even)];
     for (hits, expected) in hits.iter().zip(expected) {
-        let scores: Vec<f64> = hits
-            .as_ref()
-            .unwrap()
-            .iter()
-            .map(|hit| f64::from(hit.score))
-            .collect();
+        let scores: Vec<f64> = hits.as_ref().unwrap().iter().map(|hit| f64::from(hit.score)).collect();
         assert_eq!(scores.len(), expected.len());
-        assert!(
-            scores.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6),
-            "{scores:?} {expected:?}"
-        );
+        assert!(scores.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6), "{scores:?} {expected:?}");
     }
 }
 
@@ -177,11 +142,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn attribute_text(even: bool) -> String {
-    if even {
-        "{\"even\":1}".to_owned()
-    } else {
-        "{\"even\":0}".to_owned()
-    }
+    if even { "{\"even\":1}".to_owned() } else { "{\"even\":0}".to_owned() }
 }
 
 proptest! {

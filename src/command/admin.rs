@@ -31,21 +31,15 @@ pub(super) fn command(_: &mut Session, _: &Context, request: &Request) -> Result
         return Ok(command_info(request));
     }
     if is_word(verb, "DOCS") {
-        let docs = |spec: &CommandSpec| {
-            (
-                Reply::Bulk(Bytes::from(spec.error_name().into_owned())),
-                spec.docs(),
-            )
-        };
+        let docs =
+            |spec: &CommandSpec| (Reply::Bulk(Bytes::from(spec.error_name().into_owned())), spec.docs());
         return Ok(Reply::Map(match request.len() {
             2 => COMMANDS.iter().map(docs).collect(),
             _ => request.args().skip(2).filter_map(table::find).map(docs).collect(),
         }));
     }
     let verb = String::from_utf8_lossy(verb).into_owned();
-    Err(CommandError::Text(
-        format!("ERR unknown subcommand '{verb}'. Try COMMAND HELP.").into(),
-    ))
+    Err(CommandError::Text(format!("ERR unknown subcommand '{verb}'. Try COMMAND HELP.").into()))
 }
 
 fn command_info(request: &Request) -> Reply {
@@ -53,9 +47,7 @@ fn command_info(request: &Request) -> Reply {
         0..=2 => COMMANDS.iter().map(CommandSpec::info).collect(),
         _ => {
             let found = request.args().skip(2).map(table::find);
-            found
-                .map(|spec| spec.map_or(Reply::NullArray, CommandSpec::info))
-                .collect()
+            found.map(|spec| spec.map_or(Reply::NullArray, CommandSpec::info)).collect()
         }
     })
 }
@@ -65,9 +57,7 @@ pub(super) fn config(_: &mut Session, context: &Context, request: &Request) -> R
     let verb = request.arg(1);
     if !is_word(verb, "GET") {
         let verb = String::from_utf8_lossy(verb).into_owned();
-        return Err(CommandError::Text(
-            format!("ERR unknown subcommand '{verb}'. Try CONFIG HELP.").into(),
-        ));
+        return Err(CommandError::Text(format!("ERR unknown subcommand '{verb}'. Try CONFIG HELP.").into()));
     }
     if request.len() < 3 {
         return Err(CommandError::Arity("config|get".into()));
@@ -81,9 +71,8 @@ pub(super) fn config(_: &mut Session, context: &Context, request: &Request) -> R
             }
         }
     }
-    let pairs = found
-        .into_iter()
-        .map(|(name, value)| (Reply::bulk(name.as_bytes()), Reply::Bulk(value.into())));
+    let pairs =
+        found.into_iter().map(|(name, value)| (Reply::bulk(name.as_bytes()), Reply::Bulk(value.into())));
     Ok(Reply::Map(pairs.collect()))
 }
 
@@ -132,18 +121,13 @@ pub(super) fn bgsave(context: &Arc<Context>, request: &Request) -> Result<Waitin
 pub(super) fn bgrewriteaof(context: &Arc<Context>, _: &Request) -> Result<Waiting, CommandError> {
     begin(context)
         .map_err(|_| CommandError::text("ERR Background append only file rewriting already in progress"))?;
-    Ok(ready(Reply::simple(
-        "Background append only file rewriting started",
-    )))
+    Ok(ready(Reply::simple("Background append only file rewriting started")))
 }
 
 /// `SHUTDOWN [NOSAVE | SAVE] [NOW] [FORCE]`: answers only if the server does not end.
 pub(super) fn shutdown(context: &Arc<Context>, request: &Request) -> Result<Waiting, CommandError> {
     let (mut save, mut nosave) = (false, false);
-    let mut wish = Shutdown {
-        save: true,
-        force: false,
-    };
+    let mut wish = Shutdown { save: true, force: false };
     for word in request.args().skip(1) {
         if is_word(word, "SAVE") {
             save = true;
@@ -165,7 +149,8 @@ pub(super) fn shutdown(context: &Arc<Context>, request: &Request) -> Result<Wait
         drop(wishes.send((wish, refuse)));
         match refused.await {
             Ok(why) => Reply::error(format!("ERR Errors trying to SHUTDOWN. {why}")),
-            Err(_) => Reply::error("ERR the server is shutting down"),
+            // The server ends: the connection is closed without an answer.
+            Err(_) => std::future::pending().await,
         }
     }))
 }

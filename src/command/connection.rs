@@ -106,9 +106,7 @@ pub(super) fn hello(
             next += 2;
         } else {
             let word = String::from_utf8_lossy(word).into_owned();
-            return Err(CommandError::Text(
-                format!("ERR Syntax error in HELLO option '{word}'").into(),
-            ));
+            return Err(CommandError::Text(format!("ERR Syntax error in HELLO option '{word}'").into()));
         }
     }
     match credentials {
@@ -138,10 +136,7 @@ pub(super) fn hello(
         field("server", Reply::text("redis")),
         field("version", Reply::text(REDIS_VERSION)),
         field("proto", Reply::Integer(version)),
-        field(
-            "id",
-            Reply::Integer(i64::try_from(session.id).unwrap_or(i64::MAX)),
-        ),
+        field("id", Reply::Integer(i64::try_from(session.id).unwrap_or(i64::MAX))),
         field("mode", Reply::text("standalone")),
         field("role", Reply::text("master")),
         field("modules", Reply::Array(vec![module])),
@@ -152,9 +147,7 @@ fn checked_name(name: &[u8]) -> Result<Vec<u8>, CommandError> {
     if name.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
         Ok(name.to_vec())
     } else {
-        Err(CommandError::text(
-            "ERR Client names cannot contain spaces, newlines or special characters.",
-        ))
+        Err(CommandError::text("ERR Client names cannot contain spaces, newlines or special characters."))
     }
 }
 
@@ -173,11 +166,7 @@ pub(super) fn client(session: &mut Session, _: &Context, request: &Request) -> R
         Ok(Reply::Verbatim(describe(session) + "\n"))
     } else if is_word(verb, "GETNAME") {
         arity("getname", 2)?;
-        Ok(if session.name.is_empty() {
-            Reply::Null
-        } else {
-            Reply::bulk(&session.name)
-        })
+        Ok(if session.name.is_empty() { Reply::Null } else { Reply::bulk(&session.name) })
     } else if is_word(verb, "SETNAME") {
         arity("setname", 3)?;
         session.name = checked_name(request.arg(2))?;
@@ -187,9 +176,7 @@ pub(super) fn client(session: &mut Session, _: &Context, request: &Request) -> R
         set_info(session, request)
     } else {
         let verb = String::from_utf8_lossy(verb).into_owned();
-        Err(CommandError::Text(
-            format!("ERR unknown subcommand '{verb}'. Try CLIENT HELP.").into(),
-        ))
+        Err(CommandError::Text(format!("ERR unknown subcommand '{verb}'. Try CLIENT HELP.").into()))
     }
 }
 
@@ -201,9 +188,7 @@ fn set_info(session: &mut Session, request: &Request) -> Result<Reply, CommandEr
         &mut session.library_version
     } else {
         let option = String::from_utf8_lossy(option).into_owned();
-        return Err(CommandError::Text(
-            format!("ERR Unrecognized option '{option}'").into(),
-        ));
+        return Err(CommandError::Text(format!("ERR Unrecognized option '{option}'").into()));
     };
     if !value.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
         let option = String::from_utf8_lossy(option).to_lowercase();
@@ -217,10 +202,8 @@ fn set_info(session: &mut Session, request: &Request) -> Result<Reply, CommandEr
 fn describe(session: &Session) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let age_s = clock::now_ms().saturating_sub(session.accepted_ms) / 1000;
-    let queued = session
-        .transaction
-        .as_ref()
-        .map_or(-1, |queued| i64::try_from(queued.commands.len()).unwrap_or(-1));
+    let queued =
+        session.transaction.as_ref().map_or(-1, |queued| i64::try_from(queued.commands.len()).unwrap_or(-1));
     format!(
         "id={} addr={} laddr={} name={} age={age_s} idle=0 flags=N db=0 sub=0 psub=0 ssub=0 multi={queued} watch={} \
          resp={} cmd=client|info user=default lib-name={} lib-ver={}",

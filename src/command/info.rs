@@ -73,37 +73,19 @@ fn server(call: &Call<'_>, out: &mut String) {
 }
 
 fn clients(call: &Call<'_>, out: &mut String) {
-    line(
-        out,
-        format_args!("connected_clients:{}", get(&call.context.metrics.clients)),
-    );
-    line(
-        out,
-        format_args!("maxclients:{}", call.context.config().maxclients),
-    );
+    line(out, format_args!("connected_clients:{}", get(&call.context.metrics.clients)));
+    line(out, format_args!("maxclients:{}", call.context.config().maxclients));
     line(out, format_args!("blocked_clients:0"));
 }
 
 fn memory(call: &Call<'_>, out: &mut String) {
     let used = metrics::heap_bytes();
     line(out, format_args!("used_memory:{used}"));
-    line(
-        out,
-        format_args!("used_memory_human:{:.2}M", used as f64 / f64::from(1 << 20)),
-    );
+    line(out, format_args!("used_memory_human:{:.2}M", used as f64 / f64::from(1 << 20)));
     line(out, format_args!("used_memory_rss:{}", resident_bytes("VmRSS:")));
-    line(
-        out,
-        format_args!("used_memory_anon:{}", resident_bytes("RssAnon:")),
-    );
-    line(
-        out,
-        format_args!("used_memory_mapped:{}", resident_bytes("RssFile:")),
-    );
-    line(
-        out,
-        format_args!("maxmemory:{}", call.context.config().maxmemory_bytes),
-    );
+    line(out, format_args!("used_memory_anon:{}", resident_bytes("RssAnon:")));
+    line(out, format_args!("used_memory_mapped:{}", resident_bytes("RssFile:")));
+    line(out, format_args!("maxmemory:{}", call.context.config().maxmemory_bytes));
     line(out, format_args!("maxmemory_policy:noeviction"));
 }
 
@@ -119,18 +101,11 @@ fn persistence(call: &Call<'_>, out: &mut String) {
     let store = &call.context.store;
     let checkpoints = store.checkpoints();
     let running = checkpoints.running.load(Ordering::Relaxed);
-    let status = if checkpoints.failed.load(Ordering::Relaxed) {
-        "err"
-    } else {
-        "ok"
-    };
+    let status = if checkpoints.failed.load(Ordering::Relaxed) { "err" } else { "ok" };
     let config = call.context.config();
     line(out, format_args!("loading:0"));
     line(out, format_args!("rdb_bgsave_in_progress:{}", u8::from(running)));
-    line(
-        out,
-        format_args!("rdb_last_save_time:{}", get(&checkpoints.last_s)),
-    );
+    line(out, format_args!("rdb_last_save_time:{}", get(&checkpoints.last_s)));
     line(out, format_args!("rdb_last_bgsave_status:{status}"));
     line(
         out,
@@ -143,48 +118,21 @@ fn persistence(call: &Call<'_>, out: &mut String) {
     line(out, format_args!("aof_rewrite_in_progress:{}", u8::from(running)));
     line(out, format_args!("aof_last_bgrewrite_status:{status}"));
     let broken = store.writes().broken.load(Ordering::Relaxed);
-    line(
-        out,
-        format_args!("aof_last_write_status:{}", if broken { "err" } else { "ok" }),
-    );
-    line(
-        out,
-        format_args!("aof_current_size:{}", get(&store.writes().log_bytes)),
-    );
-    line(
-        out,
-        format_args!("aof_base_size:{}", get(&checkpoints.size_bytes)),
-    );
+    line(out, format_args!("aof_last_write_status:{}", if broken { "err" } else { "ok" }));
+    line(out, format_args!("aof_current_size:{}", get(&store.writes().log_bytes)));
+    line(out, format_args!("aof_base_size:{}", get(&checkpoints.size_bytes)));
     line(out, format_args!("log_sequence:{}", call.snapshot.sequence));
-    line(
-        out,
-        format_args!("log_replayed_records:{}", store.replayed_records),
-    );
+    line(out, format_args!("log_replayed_records:{}", store.replayed_records));
     line(out, format_args!("log_cut_bytes:{}", store.cut_bytes));
 }
 
 fn stats(call: &Call<'_>, out: &mut String) {
     let metrics = &call.context.metrics;
-    line(
-        out,
-        format_args!("total_connections_received:{}", get(&metrics.connections)),
-    );
-    line(
-        out,
-        format_args!("total_commands_processed:{}", get(&metrics.commands)),
-    );
-    line(
-        out,
-        format_args!("total_net_input_bytes:{}", get(&metrics.input_bytes)),
-    );
-    line(
-        out,
-        format_args!("total_net_output_bytes:{}", get(&metrics.output_bytes)),
-    );
-    line(
-        out,
-        format_args!("rejected_connections:{}", get(&metrics.rejected_connections)),
-    );
+    line(out, format_args!("total_connections_received:{}", get(&metrics.connections)));
+    line(out, format_args!("total_commands_processed:{}", get(&metrics.commands)));
+    line(out, format_args!("total_net_input_bytes:{}", get(&metrics.input_bytes)));
+    line(out, format_args!("total_net_output_bytes:{}", get(&metrics.output_bytes)));
+    line(out, format_args!("rejected_connections:{}", get(&metrics.rejected_connections)));
     line(out, format_args!("total_error_replies:{}", get(&metrics.errors)));
 }
 
@@ -196,17 +144,9 @@ fn replication(_: &Call<'_>, out: &mut String) {
 fn cpu(_: &Call<'_>, out: &mut String) {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // The second field is the program's name in parentheses and may hold blanks; times are fields 14 and 15.
-    let fields: Vec<&str> = stat
-        .rsplit(')')
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .collect();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let seconds = |index: usize| {
-        let ticks = fields
-            .get(index)
-            .and_then(|field| field.parse::<u32>().ok())
-            .unwrap_or(0);
+        let ticks = fields.get(index).and_then(|field| field.parse::<u32>().ok()).unwrap_or(0);
         f64::from(ticks) / TICKS_PER_SECOND
     };
     line(out, format_args!("used_cpu_sys:{:.6}", seconds(12)));
@@ -221,10 +161,7 @@ fn vectors(call: &Call<'_>, out: &mut String) {
         rows += collection.rows();
         chunks += collection.chunks.len();
     }
-    line(
-        out,
-        format_args!("vector_collections:{}", call.snapshot.key_count(call.namespace)),
-    );
+    line(out, format_args!("vector_collections:{}", call.snapshot.key_count(call.namespace)));
     line(out, format_args!("vector_elements:{elements}"));
     line(out, format_args!("vector_rows:{rows}"));
     line(out, format_args!("vector_chunks:{chunks}"));

@@ -16,19 +16,13 @@ pub(super) fn dbsize(call: &Call<'_>) -> Result<Outcome, CommandError> {
 
 /// `EXISTS key [key ...]`: a key given twice counts twice.
 pub(super) fn exists(call: &Call<'_>) -> Result<Outcome, CommandError> {
-    let found = (1..call.request.len())
-        .filter(|&index| call.collection(index).is_some())
-        .count();
+    let found = (1..call.request.len()).filter(|&index| call.collection(index).is_some()).count();
     Ok(Outcome::Reply(count(found)))
 }
 
 /// `TYPE key`
 pub(super) fn type_of(call: &Call<'_>) -> Result<Outcome, CommandError> {
-    let name = if call.collection(1).is_some() {
-        "vectorset"
-    } else {
-        "none"
-    };
+    let name = if call.collection(1).is_some() { "vectorset" } else { "none" };
     Ok(Outcome::Reply(Reply::simple(name)))
 }
 

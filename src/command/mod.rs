@@ -101,9 +101,7 @@ pub struct Context {
 impl Context {
     /// The configuration as it is now.
     pub fn config(&self) -> std::sync::RwLockReadGuard<'_, Config> {
-        self.config
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.config.read().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -187,10 +185,7 @@ pub enum Step {
     /// Give it to the writer.
     Write(WriteOp),
     /// Begin it once the connection's earlier writes are published, and wait for it.
-    Wait(
-        fn(&Arc<Context>, &Request) -> Result<Waiting, CommandError>,
-        Request,
-    ),
+    Wait(fn(&Arc<Context>, &Request) -> Result<Waiting, CommandError>, Request),
 }
 
 /// Decides what a request asks for.
@@ -240,12 +235,7 @@ fn prepare_write(
     request: &Request,
 ) -> Result<WriteOp, CommandError> {
     let snapshot = context.store.snapshot();
-    prepare(&Call {
-        context,
-        snapshot: &snapshot,
-        namespace: session.namespace,
-        request,
-    })
+    prepare(&Call { context, snapshot: &snapshot, namespace: session.namespace, request })
 }
 
 /// Bytes of an unknown command's name and arguments that its error repeats.
@@ -274,12 +264,7 @@ pub fn read(
 ) -> Outcome {
     loop {
         let snapshot = context.store.snapshot();
-        match run(&Call {
-            context,
-            snapshot: &snapshot,
-            namespace,
-            request,
-        }) {
+        match run(&Call { context, snapshot: &snapshot, namespace, request }) {
             Ok(outcome) => return outcome,
             Err(CommandError::Stale) => std::thread::yield_now(),
             Err(error) => return Outcome::Reply(error.into()),
@@ -295,12 +280,7 @@ fn read_private(
     namespace: NamespaceId,
     request: &Request,
 ) -> Reply {
-    match run(&Call {
-        context,
-        snapshot,
-        namespace,
-        request,
-    }) {
+    match run(&Call { context, snapshot, namespace, request }) {
         Ok(Outcome::Reply(reply)) => reply,
         Ok(Outcome::Search(search)) => search.here(),
         Err(error) => error.into(),

@@ -54,10 +54,7 @@ fn hexadecimal(text: &str) -> Option<f64> {
     for digit in whole.chars().chain(fraction.chars()) {
         value = value * 16.0 + f64::from(digit.to_digit(16)?);
     }
-    let shift = i32::try_from(fraction.len())
-        .ok()?
-        .checked_mul(-4)?
-        .checked_add(exponent)?;
+    let shift = i32::try_from(fraction.len()).ok()?.checked_mul(-4)?.checked_add(exponent)?;
     let value = value * 2.0f64.powi(shift);
     Some(if negative { -value } else { value })
 }
@@ -70,40 +67,20 @@ mod tests {
     fn integers_are_strict() {
         assert_eq!(integer(b"0"), Some(0));
         assert_eq!(integer(b"-9223372036854775808"), Some(i64::MIN));
-        for bad in [
-            "",
-            "-",
-            "+1",
-            "01",
-            "-0",
-            "1 ",
-            " 1",
-            "1.0",
-            "9223372036854775808",
-            "0x1",
-        ] {
+        for bad in ["", "-", "+1", "01", "-0", "1 ", " 1", "1.0", "9223372036854775808", "0x1"] {
             assert_eq!(integer(bad.as_bytes()), None, "{bad:?}");
         }
     }
 
     #[test]
     fn floats_are_those_of_c() {
-        let good = [
-            ("1", 1.0),
-            ("+1", 1.0),
-            (".5", 0.5),
-            ("5.", 5.0),
-            ("1e3", 1000.0),
-            ("-0x10", -16.0),
-        ];
+        let good = [("1", 1.0), ("+1", 1.0), (".5", 0.5), ("5.", 5.0), ("1e3", 1000.0), ("-0x10", -16.0)];
         for (text, value) in good {
             assert_eq!(float(text.as_bytes()), Some(value), "{text:?}");
         }
         assert_eq!(float(b"0x1.8p3"), Some(12.0));
         assert_eq!(float(b"inf"), Some(f64::INFINITY));
-        for bad in [
-            "", " 1", "1 ", "nan", "NaN", "-nan", "1,5", "0x", "0x.", "e5", "1e",
-        ] {
+        for bad in ["", " 1", "1 ", "nan", "NaN", "-nan", "1,5", "0x", "0x.", "e5", "1e"] {
             assert_eq!(float(bad.as_bytes()), None, "{bad:?}");
         }
     }

@@ -39,6 +39,8 @@ pub enum Reply {
     Array(Vec<Reply>),
     /// Replies without order; RESP2: an array.
     Set(Vec<Reply>),
+    /// Rows of a key and its values: RESP3 a map from the key to an array of the values, RESP2 one flat array.
+    Table(Vec<(Reply, Vec<Reply>)>),
     /// Pairs in the order given, which clients rely on; RESP2: a flat array key, value, key, value, ...
     Map(Vec<(Reply, Reply)>),
 }

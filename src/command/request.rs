@@ -22,18 +22,9 @@ pub(crate) struct ArgRange {
 impl ArgRange {
     /// The bytes `start..end` of a frame of at most [`REQUEST_BYTES_MAX`] bytes.
     pub(crate) fn new(start: usize, end: usize) -> Self {
-        assert!(
-            start <= end && end <= REQUEST_BYTES_MAX,
-            "argument range {start}..{end} is out of bounds"
-        );
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "at most REQUEST_BYTES_MAX, checked above"
-        )]
-        Self {
-            start: start as u32,
-            end: end as u32,
-        }
+        assert!(start <= end && end <= REQUEST_BYTES_MAX, "argument range {start}..{end} is out of bounds");
+        #[expect(clippy::cast_possible_truncation, reason = "at most REQUEST_BYTES_MAX, checked above")]
+        Self { start: start as u32, end: end as u32 }
     }
 
     fn range(self) -> std::ops::Range<usize> {
@@ -67,10 +58,7 @@ impl Request {
             frame.extend_from_slice(arg.as_ref());
             ranges.push(ArgRange::new(start, frame.len()));
         }
-        Self {
-            frame: frame.into(),
-            args: ranges,
-        }
+        Self { frame: frame.into(), args: ranges }
     }
 
     /// Number of arguments, the command's name included.
@@ -129,13 +117,7 @@ impl Eq for Request {}
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.get(0).unwrap_or_default();
-        write!(
-            f,
-            "Request({}, {} arguments, {} bytes)",
-            name.escape_ascii(),
-            self.len(),
-            self.size_bytes()
-        )
+        write!(f, "Request({}, {} arguments, {} bytes)", name.escape_ascii(), self.len(), self.size_bytes())
     }
 }
 

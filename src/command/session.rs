@@ -106,10 +106,7 @@ impl Session {
         }
         queued.size_bytes += request.size_bytes();
         if queued.size_bytes > MAX_TRANSACTION_BYTES {
-            *queued = Queued {
-                failed: true,
-                ..Queued::default()
-            };
+            *queued = Queued { failed: true, ..Queued::default() };
             return Err(CommandError::text("ERR the transaction is larger than 1 GB"));
         }
         queued.commands.push((spec, request.clone()));

@@ -110,16 +110,9 @@ impl CommandSpec {
 
     /// ACL categories.
     pub fn acl_categories(&self) -> impl Iterator<Item = &'static str> {
-        let flagged = [
-            ("readonly", "read"),
-            ("write", "write"),
-            ("admin", "admin"),
-            ("fast", "fast"),
-        ];
-        let from_flags = flagged
-            .into_iter()
-            .filter(|(flag, _)| self.flags.contains(flag))
-            .map(|(_, name)| name);
+        let flagged = [("readonly", "read"), ("write", "write"), ("admin", "admin"), ("fast", "fast")];
+        let from_flags =
+            flagged.into_iter().filter(|(flag, _)| self.flags.contains(flag)).map(|(_, name)| name);
         let slow = (!self.flags.contains(&"fast")).then_some("slow");
         from_flags.chain(self.categories.iter().copied()).chain(slow)
     }
@@ -145,9 +138,7 @@ pub fn find(name: &[u8]) -> Option<&'static CommandSpec> {
     lower.copy_from_slice(name);
     lower.make_ascii_lowercase();
     let lower = &*lower;
-    let index = COMMANDS
-        .binary_search_by(|spec| spec.name.as_bytes().cmp(lower))
-        .ok()?;
+    let index = COMMANDS.binary_search_by(|spec| spec.name.as_bytes().cmp(lower)).ok()?;
     Some(&COMMANDS[index])
 }
 
@@ -269,10 +260,7 @@ mod tests {
         assert!(COMMANDS.is_sorted_by(|a, b| a.name < b.name));
         for spec in COMMANDS {
             assert_eq!(spec.name, spec.name.to_lowercase());
-            assert_eq!(
-                find(spec.name.to_uppercase().as_bytes()).map(|found| found.name),
-                Some(spec.name)
-            );
+            assert_eq!(find(spec.name.to_uppercase().as_bytes()).map(|found| found.name), Some(spec.name));
         }
         assert!(find(b"").is_none());
         assert!(find(&[b'x'; 100]).is_none());
@@ -281,19 +269,11 @@ mod tests {
     #[test]
     fn every_command_says_what_it_does() {
         for spec in COMMANDS {
-            assert!(
-                !spec.summary.is_empty() && !spec.complexity.is_empty(),
-                "{}",
-                spec.name
-            );
+            assert!(!spec.summary.is_empty() && !spec.complexity.is_empty(), "{}", spec.name);
             let reads = spec.flags.contains(&"readonly");
             let writes = spec.flags.contains(&"write");
             assert_eq!(writes, matches!(spec.handler, Handler::Write(_)), "{}", spec.name);
-            assert!(
-                !reads || matches!(spec.handler, Handler::Read(_)),
-                "{}",
-                spec.name
-            );
+            assert!(!reads || matches!(spec.handler, Handler::Read(_)), "{}", spec.name);
         }
     }
 }

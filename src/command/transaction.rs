@@ -44,10 +44,7 @@ pub(super) fn step(
             session.transaction = Some(Queued::default());
         }
         Verb::Discard => {
-            session
-                .transaction
-                .take()
-                .ok_or_else(|| without_multi("DISCARD"))?;
+            session.transaction.take().ok_or_else(|| without_multi("DISCARD"))?;
             session.watched.clear();
         }
         Verb::Watch => {
@@ -99,9 +96,8 @@ fn exec(
     context: &Arc<Context>,
 ) -> WriteOp {
     let commands = queued.commands.into_iter();
-    let parts: Vec<Part> = commands
-        .map(|(spec, request)| prepare(spec.handler, request, session, context))
-        .collect();
+    let parts: Vec<Part> =
+        commands.map(|(spec, request)| prepare(spec.handler, request, session, context)).collect();
     let namespace = session.namespace;
     let context = Arc::clone(context);
     Box::new(move |txn| {
@@ -109,12 +105,7 @@ fn exec(
         if watched.iter().any(changed) {
             return Reply::NullArray;
         }
-        Reply::Array(
-            parts
-                .into_iter()
-                .map(|part| run(part, txn, namespace, &context))
-                .collect(),
-        )
+        Reply::Array(parts.into_iter().map(|part| run(part, txn, namespace, &context)).collect())
     })
 }
 

@@ -32,11 +32,7 @@ pub(super) fn vector(request: &Request, at: usize) -> Result<(Vec<f32>, usize), 
     let (vector, next) = read_vector(request, at).ok_or(BAD_VECTOR)?;
     let sound =
         !vector.is_empty() && vector.len() <= MAX_DIMENSION && vector.iter().all(|value| value.is_finite());
-    if sound {
-        Ok((vector, next))
-    } else {
-        Err(BAD_VECTOR)
-    }
+    if sound { Ok((vector, next)) } else { Err(BAD_VECTOR) }
 }
 
 fn read_vector(request: &Request, at: usize) -> Option<(Vec<f32>, usize)> {
@@ -44,12 +40,9 @@ fn read_vector(request: &Request, at: usize) -> Option<(Vec<f32>, usize)> {
     if is_word(format, "FP32") {
         let blob = request.get(at + 1)?;
         let (components, rest) = blob.as_chunks::<4>();
-        return rest.is_empty().then(|| {
-            (
-                components.iter().map(|c| f32::from_le_bytes(*c)).collect(),
-                at + 2,
-            )
-        });
+        return rest
+            .is_empty()
+            .then(|| (components.iter().map(|c| f32::from_le_bytes(*c)).collect(), at + 2));
     }
     if is_word(format, "VALUES") {
         let len = usize::try_from(integer(request.get(at + 1)?)?).ok()?;
@@ -82,18 +75,14 @@ pub(super) fn vadd(call: &Call<'_>) -> Result<WriteOp, CommandError> {
     let add = parse(call.request)?;
     let limit_bytes = call.context.config().maxmemory_bytes;
     if limit_bytes > 0 && metrics::heap_bytes() as u64 > limit_bytes {
-        return Err(CommandError::text(
-            "OOM command not allowed when used memory > 'maxmemory'.",
-        ));
+        return Err(CommandError::text("OOM command not allowed when used memory > 'maxmemory'."));
     }
     let (namespace, key) = (call.namespace, call.key(1));
     let params = add.params();
     let encoded = Encoded::new(&params, &add.vector);
-    Ok(Box::new(move |txn| {
-        match write(txn, namespace, key, add, params, &encoded) {
-            Ok(new) => Reply::Boolean(new),
-            Err(error) => error.into(),
-        }
+    Ok(Box::new(move |txn| match write(txn, namespace, key, add, params, &encoded) {
+        Ok(new) => Reply::Boolean(new),
+        Err(error) => error.into(),
     }))
 }
 
@@ -101,9 +90,7 @@ fn parse(request: &Request) -> Result<Add, CommandError> {
     let mut next = 2;
     let mut reduce = None;
     if is_word(request.arg(next), "REDUCE") {
-        let dim = request
-            .get(next + 1)
-            .and_then(|dim| integer_within(dim, 1, MAX_DIMENSION as i64));
+        let dim = request.get(next + 1).and_then(|dim| integer_within(dim, 1, MAX_DIMENSION as i64));
         reduce = Some(dim.and_then(|dim| usize::try_from(dim).ok()).ok_or(BAD_VECTOR)?);
         next += 2;
     }
@@ -113,9 +100,7 @@ fn parse(request: &Request) -> Result<Add, CommandError> {
     }
     let element = request.get(next).ok_or(CommandError::Arity("VADD".into()))?;
     if element.len() > MAX_ELEMENT_BYTES {
-        return Err(CommandError::text(
-            "ERR an element's name can have 65536 bytes at most",
-        ));
+        return Err(CommandError::text("ERR an element's name can have 65536 bytes at most"));
     }
     let input_dim = vector.len();
     let mut add = Add {
@@ -169,9 +154,7 @@ fn options(request: &Request, mut next: usize, add: &mut Add) -> Result<(), Comm
 /// Attributes to keep.
 pub(super) fn attributes(value: &[u8]) -> Result<Attributes, CommandError> {
     if value.len() > MAX_ATTRIBUTE_BYTES {
-        return Err(CommandError::text(
-            "ERR an element's attributes can have 1048576 bytes at most",
-        ));
+        return Err(CommandError::text("ERR an element's attributes can have 1048576 bytes at most"));
     }
     Ok(Attributes::from(value))
 }
@@ -179,37 +162,22 @@ pub(super) fn attributes(value: &[u8]) -> Result<Attributes, CommandError> {
 impl Add {
     /// What a collection made by this would be.
     fn params(&self) -> Params {
-        let layout = Layout {
-            dim: self.vector.len(),
-            metric: Metric::Cosine,
-            quantization: self.quantization,
-        };
+        let layout =
+            Layout { dim: self.vector.len(), metric: Metric::Cosine, quantization: self.quantization };
         let input_dim = if self.reduced { self.input_dim } else { 0 };
-        Params {
-            layout,
-            projection_input_dim: u32::try_from(input_dim).unwrap_or(u32::MAX),
-            m: self.m,
-        }
+        Params { layout, projection_input_dim: u32::try_from(input_dim).unwrap_or(u32::MAX), m: self.m }
     }
 
     fn check(&self, existing: &Collection) -> Result<(), CommandError> {
-        let Params {
-            layout,
-            projection_input_dim,
-            m,
-        } = existing.params;
+        let Params { layout, projection_input_dim, m } = existing.params;
         let mismatch = |got: usize, has: usize| {
             CommandError::Text(format!("ERR Vector dimension mismatch - got {got} but set has {has}").into())
         };
         if self.quantization != layout.quantization {
-            return Err(CommandError::text(
-                "ERR asked quantization mismatch with existing vector set",
-            ));
+            return Err(CommandError::text("ERR asked quantization mismatch with existing vector set"));
         }
         if self.m != m {
-            return Err(CommandError::text(
-                "ERR asked M value mismatch with existing vector set",
-            ));
+            return Err(CommandError::text("ERR asked M value mismatch with existing vector set"));
         }
         if !self.reduced {
             return if self.input_dim != layout.dim || projection_input_dim != 0 {
@@ -219,14 +187,10 @@ impl Add {
             };
         }
         if projection_input_dim == 0 {
-            return Err(CommandError::text(
-                "ERR cannot add projection to existing set without projection",
-            ));
+            return Err(CommandError::text("ERR cannot add projection to existing set without projection"));
         }
         if self.vector.len() != layout.dim {
-            return Err(CommandError::text(
-                "ERR projection dimension mismatch with existing set",
-            ));
+            return Err(CommandError::text("ERR projection dimension mismatch with existing set"));
         }
         if self.input_dim != projection_input_dim as usize {
             return Err(input_mismatch(self.input_dim, projection_input_dim));
@@ -260,19 +224,7 @@ fn write(
             add.attributes = AttributeChange::Set(None);
         }
     }
-    let Add {
-        vector,
-        element,
-        attributes,
-        ..
-    } = add;
-    let change = Change::Add {
-        namespace,
-        key,
-        params,
-        element,
-        vector,
-        attributes,
-    };
+    let Add { vector, element, attributes, .. } = add;
+    let change = Change::Add { namespace, key, params, element, vector, attributes };
     Ok(txn.apply(&change, Some(encoded)) == Applied::Yes)
 }

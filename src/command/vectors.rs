@@ -35,16 +35,12 @@ fn integer(value: usize) -> Reply {
 
 /// `VCARD key`
 pub(super) fn vcard(call: &Call<'_>) -> Result<Outcome, CommandError> {
-    Ok(Outcome::Reply(integer(
-        call.collection(1).map_or(0, |collection| collection.len()),
-    )))
+    Ok(Outcome::Reply(integer(call.collection(1).map_or(0, |collection| collection.len()))))
 }
 
 /// `VDIM key`
 pub(super) fn vdim(call: &Call<'_>) -> Result<Outcome, CommandError> {
-    let collection = call
-        .collection(1)
-        .ok_or(CommandError::text("ERR key does not exist"))?;
+    let collection = call.collection(1).ok_or(CommandError::text("ERR key does not exist"))?;
     Ok(Outcome::Reply(integer(collection.params.layout.dim)))
 }
 
@@ -71,9 +67,7 @@ pub(super) fn vemb(call: &Call<'_>) -> Result<Outcome, CommandError> {
     let binary = collection.params.layout.quantization == Quantization::Bin;
     let sign = |value: f32| if value > 0.0 { 1.0 } else { -1.0 };
     let component = |&value: &f32| Reply::Double(if binary { sign(value) } else { f64::from(value) });
-    Ok(Outcome::Reply(Reply::Array(
-        vector.iter().map(component).collect(),
-    )))
+    Ok(Outcome::Reply(Reply::Array(vector.iter().map(component).collect())))
 }
 
 /// `VINFO key`: Redis's nine fields, then ours.
@@ -104,10 +98,7 @@ pub(super) fn vinfo(call: &Call<'_>) -> Result<Outcome, CommandError> {
         ("chunks", integer(collection.chunks.len())),
         ("memory-bytes", integer(collection.size_bytes())),
     ];
-    let fields = fields
-        .into_iter()
-        .map(|(name, value)| (Reply::simple(name), value))
-        .collect();
+    let fields = fields.into_iter().map(|(name, value)| (Reply::simple(name), value)).collect();
     Ok(Outcome::Reply(Reply::Map(fields)))
 }
 
@@ -116,16 +107,7 @@ pub(super) fn vrem(call: &Call<'_>) -> Result<WriteOp, CommandError> {
     let (namespace, key) = (call.namespace, call.key(1));
     let element = Bytes::copy_from_slice(call.request.arg(2));
     Ok(Box::new(move |txn| {
-        Reply::Boolean(
-            txn.apply(
-                &Change::Remove {
-                    namespace,
-                    key,
-                    element,
-                },
-                None,
-            ) == Applied::Yes,
-        )
+        Reply::Boolean(txn.apply(&Change::Remove { namespace, key, element }, None) == Applied::Yes)
     }))
 }
 
@@ -138,12 +120,7 @@ pub(super) fn vsetattr(call: &Call<'_>) -> Result<WriteOp, CommandError> {
         value => Some(attributes(value)?),
     };
     Ok(Box::new(move |txn| {
-        let change = Change::SetAttributes {
-            namespace,
-            key,
-            element,
-            attributes,
-        };
+        let change = Change::SetAttributes { namespace, key, element, attributes };
         Reply::Boolean(txn.apply(&change, None) == Applied::Yes)
     }))
 }

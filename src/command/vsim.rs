@@ -66,18 +66,12 @@ fn query<'a>(collection: &'a Collection, request: &Request) -> Result<(Cow<'a, [
         return Ok((collection.vector(row)?, 4));
     }
     let (vector, next) = vector(request, 2)?;
-    let (dim, input_dim) = (
-        collection.params.layout.dim,
-        collection.params.projection_input_dim,
-    );
+    let (dim, input_dim) = (collection.params.layout.dim, collection.params.projection_input_dim);
     if vector.len() == dim {
         return Ok((vector.into(), next));
     }
     if input_dim == 0 {
-        let text = format!(
-            "ERR Vector dimension mismatch - got {} but set has {dim}",
-            vector.len()
-        );
+        let text = format!("ERR Vector dimension mismatch - got {} but set has {dim}", vector.len());
         return Err(CommandError::Text(text.into()));
     }
     if vector.len() != input_dim as usize {
@@ -88,13 +82,8 @@ fn query<'a>(collection: &'a Collection, request: &Request) -> Result<(Cow<'a, [
 
 fn options(request: &Request, mut next: usize) -> Result<Options, CommandError> {
     const BAD_OPTION: CommandError = CommandError::text("ERR syntax error in VSIM command");
-    let mut options = Options {
-        shape: Shape::default(),
-        count: DEFAULT_COUNT,
-        effort: 0,
-        exact: false,
-        filter: None,
-    };
+    let mut options =
+        Options { shape: Shape::default(), count: DEFAULT_COUNT, effort: 0, exact: false, filter: None };
     while let Some(word) = request.get(next) {
         let value = request.get(next + 1);
         next += 1;
@@ -110,9 +99,7 @@ fn options(request: &Request, mut next: usize) -> Result<Options, CommandError> 
             let value = value.ok_or(BAD_OPTION)?;
             next += 1;
             if is_word(word, "COUNT") {
-                let count = integer(value)
-                    .filter(|&count| count >= 1)
-                    .map(|count| count.min(MAX_COUNT));
+                let count = integer(value).filter(|&count| count >= 1).map(|count| count.min(MAX_COUNT));
                 let count = count.and_then(|count| usize::try_from(count).ok());
                 options.count = count.ok_or(CommandError::text("ERR invalid COUNT"))?;
             } else if is_word(word, "EPSILON") {
@@ -128,9 +115,7 @@ fn options(request: &Request, mut next: usize) -> Result<Options, CommandError> 
                 options.filter = Some(Arc::new(filter));
             } else if is_word(word, "FILTER-EF") {
                 // Accepted: a filter never costs results here, so there is no effort to bound.
-                integer(value)
-                    .filter(|&ef| ef >= 1)
-                    .ok_or(CommandError::text("ERR invalid FILTER-EF"))?;
+                integer(value).filter(|&ef| ef >= 1).ok_or(CommandError::text("ERR invalid FILTER-EF"))?;
             } else {
                 return Err(BAD_OPTION);
             }
@@ -149,24 +134,15 @@ impl Shape {
         let metric = collection.params.layout.metric;
         let scored = hits.iter().map(|hit| (hit.row, shown_score(metric, hit.score)));
         let near = scored.take_while(|(_, score)| self.epsilon.is_none_or(|epsilon| 1.0 - score <= epsilon));
-        let pairs = near.map(|(row, score)| {
-            let attributes = || collection.attributes(row).map_or(Reply::Null, Reply::bulk);
-            let value = match (self.scores, self.attributes) {
-                (false, false) => None,
-                (true, false) => Some(Reply::Double(score)),
-                (false, true) => Some(attributes()),
-                (true, true) => Some(Reply::Array(vec![Reply::Double(score), attributes()])),
-            };
-            (Reply::bulk(collection.name(row)), value)
-        });
-        if self.scores || self.attributes {
-            Reply::Map(
-                pairs
-                    .filter_map(|(name, value)| value.map(|value| (name, value)))
-                    .collect(),
-            )
-        } else {
-            Reply::Array(pairs.map(|(name, _)| name).collect())
+        let name = |row| Reply::bulk(collection.name(row));
+        let attributes = |row| collection.attributes(row).map_or(Reply::Null, Reply::bulk);
+        match (self.scores, self.attributes) {
+            (false, false) => Reply::Array(near.map(|(row, _)| name(row)).collect()),
+            (true, false) => Reply::Map(near.map(|(row, score)| (name(row), Reply::Double(score))).collect()),
+            (false, true) => Reply::Map(near.map(|(row, _)| (name(row), attributes(row))).collect()),
+            (true, true) => Reply::Table(
+                near.map(|(row, score)| (name(row), vec![Reply::Double(score), attributes(row)])).collect(),
+            ),
         }
     }
 }

@@ -51,10 +51,7 @@ pub(super) fn split_line(line: &str) -> Result<Vec<String>, &'static str> {
 
 /// Takes a word without quotes. A quote inside it is an error, as it is more likely a slip than meant.
 fn plain<'a>(text: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
-    let end = text
-        .iter()
-        .position(u8::is_ascii_whitespace)
-        .unwrap_or(text.len());
+    let end = text.iter().position(u8::is_ascii_whitespace).unwrap_or(text.len());
     let (taken, rest) = text.split_at(end);
     word.extend_from_slice(taken);
     (!taken.contains(&b'"') && !taken.contains(&b'\'')).then_some(rest)
@@ -138,14 +135,8 @@ mod tests {
         for (line, words) in cases {
             assert_eq!(split_line(line).unwrap(), *words, "{line}");
         }
-        for line in [
-            r#"dir "open"#,
-            "dir 'open",
-            r#"dir "a"b"#,
-            r#"dir a"b""#,
-            r#"dir "\xff""#,
-            r#"dir "\"#,
-        ] {
+        for line in [r#"dir "open"#, "dir 'open", r#"dir "a"b"#, r#"dir a"b""#, r#"dir "\xff""#, r#"dir "\"#]
+        {
             assert!(split_line(line).is_err(), "{line}");
         }
     }

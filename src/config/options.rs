@@ -45,30 +45,16 @@ const fn option(
     read: fn(&mut Config, &str) -> Result<(), String>,
     print: fn(&Config) -> String,
 ) -> ConfigOption {
-    ConfigOption {
-        name,
-        default,
-        settable: false,
-        several: false,
-        doc,
-        read,
-        print,
-    }
+    ConfigOption { name, default, settable: false, several: false, doc, read, print }
 }
 
 impl ConfigOption {
     const fn settable(self) -> Self {
-        Self {
-            settable: true,
-            ..self
-        }
+        Self { settable: true, ..self }
     }
 
     const fn several(self) -> Self {
-        Self {
-            several: true,
-            ..self
-        }
+        Self { several: true, ..self }
     }
 }
 

@@ -27,28 +27,13 @@ fn the_defaults_are_the_documented_ones() {
     let config = load(&[], "").unwrap();
     assert_eq!(config, Config::default());
     assert_eq!(config.get("bind").unwrap(), "127.0.0.1 -::1");
-    assert_eq!(
-        (config.port, config.tcp_backlog, config.maxclients),
-        (6379, 511, 10_000)
-    );
-    assert_eq!(
-        (config.timeout_s, config.tcp_keepalive_s, config.databases),
-        (0, 300, 1)
-    );
+    assert_eq!((config.port, config.tcp_backlog, config.maxclients), (6379, 511, 10_000));
+    assert_eq!((config.timeout_s, config.tcp_keepalive_s, config.databases), (0, 300, 1));
     assert_eq!(config.proto_max_bulk_len_bytes, 512 << 20);
-    assert_eq!(
-        (
-            config.auto_aof_rewrite_percentage,
-            config.auto_aof_rewrite_min_size_bytes
-        ),
-        (100, 64 << 20)
-    );
+    assert_eq!((config.auto_aof_rewrite_percentage, config.auto_aof_rewrite_min_size_bytes), (100, 64 << 20));
     assert_eq!((config.appendonly, config.appendfsync), (true, Fsync::Everysec));
     assert_eq!((config.maxmemory_bytes, config.search_threads), (0, 0));
-    assert_eq!(
-        (config.loglevel, config.dir.as_path()),
-        (LogLevel::Notice, Path::new("."))
-    );
+    assert_eq!((config.loglevel, config.dir.as_path()), (LogLevel::Notice, Path::new(".")));
     assert!(config.requirepass.is_empty() && config.logfile.as_os_str().is_empty());
 }
 
@@ -83,9 +68,7 @@ fn every_option_prints_what_it_reads() {
         config.set(name, value).unwrap();
         assert_eq!(config.get(name).unwrap(), value);
         assert_ne!(config, Config::default(), "{name} changes its own field");
-        config
-            .set(name, ConfigOption::find(name).unwrap().default)
-            .unwrap();
+        config.set(name, ConfigOption::find(name).unwrap().default).unwrap();
         assert_eq!(config, Config::default(), "{name} changes no other field");
     }
     // All but save, which has nothing to hold, and requirepass, which is not shown.
@@ -97,34 +80,13 @@ fn options_override_the_file_and_the_last_one_wins() {
     let file = conf("# mine\n\nport 7000\nPORT 7001\nbind 127.0.0.1 ::1\nmaxmemory 2gb\nsave \"\"\n");
     let path = file.path().to_str().unwrap();
     let config = load(&[path], "").unwrap();
-    assert_eq!(
-        (config.port, config.bind.len(), config.maxmemory_bytes),
-        (7001, 2, 2 << 30)
-    );
-    let config = load(
-        &[
-            path,
-            "--port",
-            "7002",
-            "--maxmemory=1k",
-            "--bind",
-            "*",
-            "::1",
-            "--port",
-            "7003",
-        ],
-        "",
-    )
-    .unwrap();
+    assert_eq!((config.port, config.bind.len(), config.maxmemory_bytes), (7001, 2, 2 << 30));
+    let config =
+        load(&[path, "--port", "7002", "--maxmemory=1k", "--bind", "*", "::1", "--port", "7003"], "")
+            .unwrap();
     assert_eq!((config.port, config.maxmemory_bytes), (7003, 1000));
     assert_eq!(config.get("bind").unwrap(), "0.0.0.0 ::1");
-    assert_eq!(
-        load(&["--save", "", "--requirepass=--x=y"], "")
-            .unwrap()
-            .requirepass
-            .expose(),
-        "--x=y"
-    );
+    assert_eq!(load(&["--save", "", "--requirepass=--x=y"], "").unwrap().requirepass.expose(), "--x=y");
 }
 
 #[test]
@@ -132,11 +94,7 @@ fn standard_input_is_a_file_named_with_a_dash() {
     assert_eq!(load(&["-"], "port 7000").unwrap().port, 7000);
     assert_eq!(load(&["-", "--port", "7001"], "port 7000").unwrap().port, 7001);
     let file = conf("port 6999\ntimeout 9\n");
-    let config = load(
-        &[file.path().to_str().unwrap(), "--maxclients", "5", "-"],
-        "port 7000",
-    )
-    .unwrap();
+    let config = load(&[file.path().to_str().unwrap(), "--maxclients", "5", "-"], "port 7000").unwrap();
     assert_eq!((config.port, config.timeout_s, config.maxclients), (7000, 9, 5));
     assert!(message(load(&["-"], "\nport x")).starts_with("standard input:2: port cannot be \"x\""));
 }
@@ -148,10 +106,7 @@ fn errors_name_the_place_the_option_and_what_is_accepted() {
     assert!(message(load(&[path], "")).starts_with(&format!("{path}:2: port takes one value, not 3")));
     let file = conf("maxmemory-policy noeviction\n");
     let path = file.path().to_str().unwrap();
-    assert_eq!(
-        message(load(&[path], "")),
-        format!("{path}:1: unknown option \"maxmemory-policy\"")
-    );
+    assert_eq!(message(load(&[path], "")), format!("{path}:1: unknown option \"maxmemory-policy\""));
     assert!(message(load(&["-"], "save 3600 1 300 100")).contains("checkpoints follow log growth"));
     assert!(message(load(&["-"], "dir \"open")).ends_with("unbalanced quotes"));
     assert!(message(load(&["/no/such/file.conf"], "")).contains("/no/such/file.conf"));
@@ -173,25 +128,15 @@ fn the_password_is_never_shown() {
     let config = load(&["--requirepass", "tops3cret"], "").unwrap();
     assert!(!format!("{config:?}").contains("tops3cret"));
     assert_eq!(config.get("requirepass").unwrap(), "(hidden)");
-    assert_eq!(
-        config.matching(b"require*"),
-        vec![("requirepass", "(hidden)".to_owned())]
-    );
+    assert_eq!(config.matching(b"require*"), vec![("requirepass", "(hidden)".to_owned())]);
     assert!(!message(load(&["--requirepass", "tops3cret", "two"], "")).contains("tops3cret"));
 }
 
 #[test]
 fn a_refused_value_changes_nothing() {
-    for option in OPTIONS
-        .iter()
-        .filter(|option| !matches!(option.name, "requirepass" | "logfile" | "dir"))
-    {
+    for option in OPTIONS.iter().filter(|option| !matches!(option.name, "requirepass" | "logfile" | "dir")) {
         let mut config = Config::default();
-        assert!(
-            config.set(option.name, "no such value").is_err(),
-            "{}",
-            option.name
-        );
+        assert!(config.set(option.name, "no such value").is_err(), "{}", option.name);
         assert_eq!(config, Config::default());
     }
 }
@@ -201,14 +146,8 @@ fn only_options_marked_so_change_at_run_time() {
     let mut config = Config::default();
     config.set_at_run_time("MaxMemory", "100mb").unwrap();
     assert_eq!(config.maxmemory_bytes, 100 << 20);
-    assert!(matches!(
-        config.set_at_run_time("port", "1"),
-        Err(ConfigError::Fixed("port"))
-    ));
-    assert!(matches!(
-        config.set_at_run_time("nothing", "1"),
-        Err(ConfigError::Unknown(_))
-    ));
+    assert!(matches!(config.set_at_run_time("port", "1"), Err(ConfigError::Fixed("port"))));
+    assert!(matches!(config.set_at_run_time("nothing", "1"), Err(ConfigError::Unknown(_))));
 }
 
 #[test]
@@ -228,9 +167,7 @@ fn names_are_sane_and_unique() {
     names.dedup();
     assert_eq!(names.len(), OPTIONS.len());
     assert!(
-        OPTIONS
-            .iter()
-            .all(|option| !option.doc.contains('\n') && option.name == option.name.to_lowercase())
+        OPTIONS.iter().all(|option| !option.doc.contains('\n') && option.name == option.name.to_lowercase())
     );
 }
 
@@ -242,20 +179,12 @@ fn the_file_that_comes_with_the_server_holds_every_option_at_its_default() {
     for line in text.lines() {
         let words = file::split_line(line).unwrap();
         if let Some((name, values)) = words.split_first() {
-            assert_eq!(
-                values.join(" "),
-                ConfigOption::find(name).unwrap().default,
-                "{name}"
-            );
+            assert_eq!(values.join(" "), ConfigOption::find(name).unwrap().default, "{name}");
             names.push(name.clone());
         }
     }
     for name in Config::names() {
-        assert_eq!(
-            names.iter().filter(|&given| given == name).count(),
-            1,
-            "{name} stands once in {path:?}"
-        );
+        assert_eq!(names.iter().filter(|&given| given == name).count(), 1, "{name} stands once in {path:?}");
     }
     assert_eq!(load(&[path.to_str().unwrap()], "").unwrap(), Config::default());
 }

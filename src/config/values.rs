@@ -32,11 +32,8 @@ pub enum LogLevel {
 }
 
 impl Fsync {
-    const NAMES: &[(&str, Self)] = &[
-        ("always", Self::Always),
-        ("everysec", Self::Everysec),
-        ("no", Self::No),
-    ];
+    const NAMES: &[(&str, Self)] =
+        &[("always", Self::Always), ("everysec", Self::Everysec), ("no", Self::No)];
 }
 
 impl LogLevel {
@@ -86,10 +83,7 @@ fn one_of<T: Copy>(text: &str, names: &[(&str, T)]) -> Result<T, String> {
 }
 
 fn name_of<'a, T: PartialEq>(value: &T, names: &[(&'a str, T)]) -> &'a str {
-    names
-        .iter()
-        .find(|(_, candidate)| candidate == value)
-        .map_or("", |&(name, _)| name)
+    names.iter().find(|(_, candidate)| candidate == value).map_or("", |&(name, _)| name)
 }
 
 /// Text that must not be shown: `Debug` says only whether it is empty.
@@ -152,11 +146,7 @@ pub(super) fn addresses(text: &str) -> Result<Vec<BindAddress>, String> {
         Ok(BindAddress { address, optional })
     };
     let addresses = text.split_whitespace().map(read).collect::<Result<Vec<_>, _>>()?;
-    if addresses.is_empty() {
-        Err(accepted())
-    } else {
-        Ok(addresses)
-    }
+    if addresses.is_empty() { Err(accepted()) } else { Ok(addresses) }
 }
 
 /// Prints what [`addresses`] reads.
@@ -200,19 +190,11 @@ const UNITS: &[(&str, u64)] = &[
 /// Reads a size in bytes from `min` to `max`, with or without a unit.
 pub(super) fn size_bytes(text: &str, min: u64, max: u64) -> Result<u64, String> {
     let lower = text.to_ascii_lowercase();
-    let unit = UNITS
-        .iter()
-        .find_map(|&(unit, factor)| Some((lower.strip_suffix(unit)?, factor)));
+    let unit = UNITS.iter().find_map(|&(unit, factor)| Some((lower.strip_suffix(unit)?, factor)));
     let (digits, factor) = unit.unwrap_or_else(|| (lower.strip_suffix('b').unwrap_or(&lower), 1));
-    match digits
-        .parse::<u64>()
-        .ok()
-        .and_then(|count| count.checked_mul(factor))
-    {
+    match digits.parse::<u64>().ok().and_then(|count| count.checked_mul(factor)) {
         Some(value) if value >= min && value <= max => Ok(value),
-        _ => Err(format!(
-            "a size in bytes from {min} to {max}, also with a unit (k, kb, m, mb, g, gb)"
-        )),
+        _ => Err(format!("a size in bytes from {min} to {max}, also with a unit (k, kb, m, mb, g, gb)")),
     }
 }
 
@@ -235,18 +217,9 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(size_bytes(text, 0, u64::MAX), Ok(expected), "{text}");
         }
-        for text in [
-            "",
-            "b",
-            "kb",
-            "-1",
-            "1.5gb",
-            "1 gb",
-            "1tb",
-            "1kbb",
-            "99999999999gb",
-            "18446744073709551616",
-        ] {
+        for text in
+            ["", "b", "kb", "-1", "1.5gb", "1 gb", "1tb", "1kbb", "99999999999gb", "18446744073709551616"]
+        {
             assert!(size_bytes(text, 0, u64::MAX).is_err(), "{text}");
         }
         assert!(size_bytes("1023", 1024, 2048).is_err());
@@ -268,10 +241,7 @@ mod tests {
     fn words_are_read_in_any_case_and_printed_in_lower_case() {
         assert_eq!("EverySec".parse::<Fsync>().unwrap().to_string(), "everysec");
         assert_eq!("WARNING".parse::<LogLevel>().unwrap().to_string(), "warning");
-        assert_eq!(
-            "sometimes".parse::<Fsync>(),
-            Err("one of always, everysec, no".to_owned())
-        );
+        assert_eq!("sometimes".parse::<Fsync>(), Err("one of always, everysec, no".to_owned()));
         assert_eq!((yes_no("YES"), yes_no("no")), (Ok(true), Ok(false)));
         assert!(yes_no("true").is_err());
     }

@@ -87,12 +87,7 @@ mod tests {
         for (checkpoint, left) in [(0, 3), (3, 3), (4, 2), (7, 2), (8, 1), (u64::MAX, 1)] {
             let disk = folder();
             remove_unreferenced(&disk, checkpoint, &|_| false).unwrap();
-            let logs = disk
-                .list("")
-                .unwrap()
-                .iter()
-                .filter(|name| parse_log_name(name).is_some())
-                .count();
+            let logs = disk.list("").unwrap().iter().filter(|name| parse_log_name(name).is_some()).count();
             assert_eq!(logs, left, "checkpoint {checkpoint}");
         }
     }

@@ -83,22 +83,10 @@ pub(super) const PREFIX_BYTES: usize = 16;
 pub(super) const CONTAINER_HEADER_BYTES: usize = 64;
 const CONTAINER_HASH_AT: usize = 32;
 
-pub(super) const LOG: FileKind = FileKind {
-    magic: *b"VECDLOG\0",
-    version: 1,
-};
-pub(super) const SECTIONS: FileKind = FileKind {
-    magic: *b"VECDSEC\0",
-    version: 1,
-};
-pub(super) const STATE: FileKind = FileKind {
-    magic: *b"VECDSTA\0",
-    version: 1,
-};
-pub(super) const MANIFEST: FileKind = FileKind {
-    magic: *b"VECDMAN\0",
-    version: 1,
-};
+pub(super) const LOG: FileKind = FileKind { magic: *b"VECDLOG\0", version: 1 };
+pub(super) const SECTIONS: FileKind = FileKind { magic: *b"VECDSEC\0", version: 1 };
+pub(super) const STATE: FileKind = FileKind { magic: *b"VECDSTA\0", version: 1 };
+pub(super) const MANIFEST: FileKind = FileKind { magic: *b"VECDMAN\0", version: 1 };
 
 /// What a kind of file begins with.
 #[derive(Clone, Copy)]
@@ -132,10 +120,9 @@ impl FileKind {
             return damaged("the checksum of the first bytes does not match");
         }
         match read_u32(prefix, 8) {
-            Some(version) if version > self.version => Err(DiskError::Newer {
-                file: file.to_owned(),
-                version,
-            }),
+            Some(version) if version > self.version => {
+                Err(DiskError::Newer { file: file.to_owned(), version })
+            }
             Some(version) if version == self.version => Ok(()),
             _ => damaged("the version is unknown"),
         }
@@ -210,16 +197,12 @@ pub(super) fn hash(parts: &[&[u8]]) -> Pin {
 
 /// The integer at `at`, if `bytes` reach that far.
 pub(super) fn read_u32(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(
-        bytes.get(at..at.checked_add(4)?)?.try_into().ok()?,
-    ))
+    Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
 }
 
 /// The integer at `at`, if `bytes` reach that far.
 pub(super) fn read_u64(bytes: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_le_bytes(
-        bytes.get(at..at.checked_add(8)?)?.try_into().ok()?,
-    ))
+    Some(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
 }
 
 /// The integer at `at` as a length in memory.
@@ -284,10 +267,7 @@ pub fn folder_of(name: &str) -> &str {
 
 fn parse_sequence(digits: &str) -> Option<u64> {
     let plain = digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit());
-    digits
-        .parse()
-        .ok()
-        .filter(|&sequence| plain && sequence <= MAX_SEQUENCE)
+    digits.parse().ok().filter(|&sequence| plain && sequence <= MAX_SEQUENCE)
 }
 
 #[cfg(test)]
@@ -303,12 +283,7 @@ mod tests {
         assert_eq!(tmp_name(&chunk_name("1-2")), "chunks/.tmp-1-2.vdc");
         assert!(is_chunk_name("chunks/1-2.vdc") && is_tmp_name("chunks/.tmp-1-2.vdc"));
         assert_eq!(parse_log_name(&log_name(MAX_SEQUENCE + 1)), None);
-        for name in [
-            "log-7.vdl",
-            "log-+0000000000000000007.vdl",
-            "log-99999999999999999999.vdl",
-            "log-x",
-        ] {
+        for name in ["log-7.vdl", "log-+0000000000000000007.vdl", "log-99999999999999999999.vdl", "log-x"] {
             assert_eq!(parse_log_name(name), None, "{name}");
         }
         for name in ["state-00000000000000000009-x.vds", "state-.vds", "state"] {
@@ -320,17 +295,11 @@ mod tests {
     #[test]
     fn a_newer_version_is_told_from_damage() {
         let newer = FileKind { version: 2, ..LOG }.prefix();
-        assert!(matches!(
-            LOG.check_prefix("f", &newer),
-            Err(DiskError::Newer { version: 2, .. })
-        ));
+        assert!(matches!(LOG.check_prefix("f", &newer), Err(DiskError::Newer { version: 2, .. })));
         for bit in 0..PREFIX_BYTES * 8 {
             let mut prefix = LOG.prefix();
             prefix[bit / 8] ^= 1 << (bit % 8);
-            assert!(
-                matches!(LOG.check_prefix("f", &prefix), Err(DiskError::Corrupt { .. })),
-                "bit {bit}"
-            );
+            assert!(matches!(LOG.check_prefix("f", &prefix), Err(DiskError::Corrupt { .. })), "bit {bit}");
         }
         assert!(LOG.check_prefix("f", &LOG.prefix()[..15]).is_err());
         assert!(LOG.check_prefix("f", &STATE.prefix()).is_err());
@@ -340,10 +309,7 @@ mod tests {
     #[test]
     fn a_container_with_any_flipped_or_missing_byte_is_refused() {
         let (bytes, pin) = MANIFEST.container(b"payload");
-        assert_eq!(
-            MANIFEST.open_container("f", &bytes).unwrap(),
-            (&b"payload"[..], pin)
-        );
+        assert_eq!(MANIFEST.open_container("f", &bytes).unwrap(), (&b"payload"[..], pin));
         for at in 0..bytes.len() {
             let mut flipped = bytes.clone();
             flipped[at] ^= 0x40;

@@ -23,9 +23,7 @@ impl FolderLock {
     pub fn acquire(dir: &Path) -> Result<Self, DiskError> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
-        let file = options
-            .open(dir.join(LOCK_FILE))
-            .map_err(|e| DiskError::io(LOCK_FILE, e))?;
+        let file = options.open(dir.join(LOCK_FILE)).map_err(|e| DiskError::io(LOCK_FILE, e))?;
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
             Err(TryLockError::WouldBlock) => Err(DiskError::Locked { path: dir.to_owned() }),

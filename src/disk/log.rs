@@ -106,10 +106,7 @@ impl LogWriter {
         let sequence = self.next_sequence;
         let synced = self.shared.synced.load(Ordering::Acquire);
         let header = encode_record_header(self.seed, sequence, synced, payload).ok_or_else(|| {
-            DiskError::TooLarge {
-                file: self.shared.name.clone(),
-                size_bytes: payload.len() as u64,
-            }
+            DiskError::TooLarge { file: self.shared.name.clone(), size_bytes: payload.len() as u64 }
         })?;
         self.buffer.extend_from_slice(&header);
         self.buffer.extend_from_slice(payload);
@@ -132,13 +129,9 @@ impl LogWriter {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        self.file
-            .write_all(&self.buffer)
-            .map_err(|e| self.shared.fail(e))?;
+        self.file.write_all(&self.buffer).map_err(|e| self.shared.fail(e))?;
         self.len_bytes += self.buffer.len() as u64;
-        self.shared
-            .written
-            .store(self.next_sequence - 1, Ordering::Release);
+        self.shared.written.store(self.next_sequence - 1, Ordering::Release);
         self.clear_buffer();
         Ok(())
     }
@@ -156,14 +149,8 @@ impl LogWriter {
     /// # Errors
     /// [`DiskError::Io`] if the file handle cannot be duplicated; the writer stays usable.
     pub fn syncer(&self) -> Result<LogSyncer, DiskError> {
-        let file = self
-            .file
-            .syncer()
-            .map_err(|e| DiskError::io(&self.shared.name, e))?;
-        Ok(LogSyncer {
-            file,
-            shared: Arc::clone(&self.shared),
-        })
+        let file = self.file.syncer().map_err(|e| DiskError::io(&self.shared.name, e))?;
+        Ok(LogSyncer { file, shared: Arc::clone(&self.shared) })
     }
 
     /// Writes what is buffered, makes it durable, and goes on in a new file. (In this order: were the new
@@ -281,16 +268,10 @@ pub(super) fn decode_header(file: &str, bytes: &[u8], first_sequence: u64) -> Re
     let good = read_u32(bytes, 32).is_some_and(|crc| crc == crc32fast::hash(&bytes[..32]));
     match (read_u64(bytes, 16), read_u64(bytes, 24)) {
         (Some(seed), Some(first)) if good && first == first_sequence => Ok(seed),
-        (Some(_), Some(_)) if good => Err(DiskError::corrupt(
-            file,
-            24,
-            "the first sequence is not that of the name",
-        )),
-        _ => Err(DiskError::corrupt(
-            file,
-            16,
-            "the checksum of the header does not match",
-        )),
+        (Some(_), Some(_)) if good => {
+            Err(DiskError::corrupt(file, 24, "the first sequence is not that of the name"))
+        }
+        _ => Err(DiskError::corrupt(file, 16, "the checksum of the header does not match")),
     }
 }
 
@@ -301,9 +282,7 @@ fn encode_record_header(
     synced: u64,
     payload: &[u8],
 ) -> Option<[u8; RECORD_HEADER_BYTES]> {
-    let len = u32::try_from(payload.len())
-        .ok()
-        .filter(|_| payload.len() <= MAX_RECORD_BYTES)?;
+    let len = u32::try_from(payload.len()).ok().filter(|_| payload.len() <= MAX_RECORD_BYTES)?;
     let mut header = [0; RECORD_HEADER_BYTES];
     header[4..8].copy_from_slice(&len.to_le_bytes());
     header[8..16].copy_from_slice(&sequence.to_le_bytes());
@@ -316,18 +295,12 @@ fn encode_record_header(
 
 /// The record at the start of `bytes`, if there is a whole and good one.
 pub(super) fn decode_record(seed: u64, bytes: &[u8]) -> Option<Record<'_>> {
-    let len = usize::try_from(read_u32(bytes, 4)?)
-        .ok()
-        .filter(|&len| len <= MAX_RECORD_BYTES)?;
+    let len = usize::try_from(read_u32(bytes, 4)?).ok().filter(|&len| len <= MAX_RECORD_BYTES)?;
     let header = bytes.get(..RECORD_HEADER_BYTES)?;
     let payload = bytes.get(RECORD_HEADER_BYTES..RECORD_HEADER_BYTES + len)?;
     let good = read_u32(header, 0)? == seeded_crc(seed, &header[4..])
         && read_u32(header, 24)? == seeded_crc(seed, payload);
-    good.then_some(Record {
-        sequence: read_u64(header, 8)?,
-        synced: read_u64(header, 16)?,
-        payload,
-    })
+    good.then_some(Record { sequence: read_u64(header, 8)?, synced: read_u64(header, 16)?, payload })
 }
 
 /// The crc32 of `seed` and `bytes`.
@@ -443,10 +416,7 @@ mod tests {
         let mut log = LogWriter::create(&disk, 1).unwrap();
         log.append(b"never acknowledged").unwrap();
         log.write().unwrap();
-        assert!(matches!(
-            LogWriter::create(&disk, 1),
-            Err(DiskError::Corrupt { .. })
-        ));
+        assert!(matches!(LogWriter::create(&disk, 1), Err(DiskError::Corrupt { .. })));
         let mut log = LogWriter::create_after_failure(&disk, 1).unwrap();
         log.append(b"new").unwrap();
         log.write().unwrap();

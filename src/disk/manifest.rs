@@ -35,11 +35,7 @@ pub fn load(disk: &dyn Disk) -> Result<Option<Manifest>, DiskError> {
     let (payload, _) = MANIFEST.open_container(MANIFEST_FILE, &bytes)?;
     let end = CONTAINER_HEADER_BYTES + payload.len();
     if end != bytes.len() {
-        return Err(DiskError::corrupt(
-            MANIFEST_FILE,
-            end as u64,
-            "bytes after the end",
-        ));
+        return Err(DiskError::corrupt(MANIFEST_FILE, end as u64, "bytes after the end"));
     }
     decode!(ManifestV1, MANIFEST_FILE, CONTAINER_HEADER_BYTES, payload).map(Some)
 }
@@ -110,10 +106,7 @@ mod tests {
         }
         for len in 0..bytes.len() {
             disk.put(MANIFEST_FILE, &bytes[..len]);
-            assert!(
-                matches!(load(&disk), Err(DiskError::Corrupt { .. })),
-                "length {len}"
-            );
+            assert!(matches!(load(&disk), Err(DiskError::Corrupt { .. })), "length {len}");
         }
         disk.put(MANIFEST_FILE, &[&bytes[..], &[0]].concat());
         assert!(load(&disk).is_err());

@@ -91,19 +91,12 @@ pub enum DiskError {
 impl DiskError {
     /// An [`DiskError::Io`] for `file`.
     pub fn io(file: &str, source: io::Error) -> Self {
-        Self::Io {
-            file: file.to_owned(),
-            source: Arc::new(source),
-        }
+        Self::Io { file: file.to_owned(), source: Arc::new(source) }
     }
 
     /// A [`DiskError::Corrupt`] at `offset` of `file`.
     pub fn corrupt(file: &str, offset: u64, what: impl Into<String>) -> Self {
-        Self::Corrupt {
-            file: file.to_owned(),
-            offset,
-            what: what.into(),
-        }
+        Self::Corrupt { file: file.to_owned(), offset, what: what.into() }
     }
 
     /// True if the operating system said that the file does not exist.

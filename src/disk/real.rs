@@ -29,10 +29,7 @@ impl RealDisk {
             tracing::warn!(folder = %dir.display(), %error, "could not make the new data folder durable");
         }
         let lock = FolderLock::acquire(dir)?;
-        Ok(Self {
-            root: dir.to_owned(),
-            _lock: lock,
-        })
+        Ok(Self { root: dir.to_owned(), _lock: lock })
     }
 
     /// The data folder.
@@ -43,16 +40,10 @@ impl RealDisk {
     /// The path of `name`, which must stay inside the data folder.
     fn path(&self, name: &str) -> Result<PathBuf, DiskError> {
         let relative = Path::new(name);
-        if relative
-            .components()
-            .all(|part| matches!(part, Component::Normal(_)))
-        {
+        if relative.components().all(|part| matches!(part, Component::Normal(_))) {
             return Ok(self.root.join(relative));
         }
-        let error = io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "the name leads out of the data folder",
-        );
+        let error = io::Error::new(io::ErrorKind::InvalidInput, "the name leads out of the data folder");
         Err(DiskError::io(name, error))
     }
 
@@ -64,9 +55,7 @@ impl RealDisk {
 
 impl Disk for RealDisk {
     fn create_new(&self, name: &str) -> Result<Box<dyn DiskFile>, DiskError> {
-        let file = self.run(name, |path| {
-            OpenOptions::new().write(true).create_new(true).open(path)
-        })?;
+        let file = self.run(name, |path| OpenOptions::new().write(true).create_new(true).open(path))?;
         Ok(Box::new(RealFile(file)))
     }
 
@@ -110,9 +99,7 @@ impl Disk for RealDisk {
     }
 
     fn truncate(&self, name: &str, len_bytes: u64) -> Result<(), DiskError> {
-        self.run(name, |path| {
-            OpenOptions::new().write(true).open(path)?.set_len(len_bytes)
-        })
+        self.run(name, |path| OpenOptions::new().write(true).open(path)?.set_len(len_bytes))
     }
 
     fn sync_file(&self, name: &str) -> Result<(), DiskError> {
@@ -129,11 +116,7 @@ fn file_names(path: &Path, folder: &str) -> io::Result<Vec<String>> {
             continue;
         }
         if let Some(name) = entry.file_name().to_str() {
-            names.push(if folder.is_empty() {
-                name.to_owned()
-            } else {
-                format!("{folder}/{name}")
-            });
+            names.push(if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") });
         }
     }
     names.sort_unstable();

@@ -79,21 +79,12 @@ pub fn replay<E: From<DiskError>>(
             None => cut = file.finish_last(disk, &end)?,
         }
     }
-    Ok(Replayed {
-        last_sequence: next_sequence - 1,
-        records,
-        cut,
-        next_file: log_name(next_sequence),
-    })
+    Ok(Replayed { last_sequence: next_sequence - 1, records, cut, next_file: log_name(next_sequence) })
 }
 
 /// The first sequences of the log files that may hold records above `from_sequence`, in order.
 fn needed_files(disk: &dyn Disk, from_sequence: u64) -> Result<Vec<u64>, DiskError> {
-    let mut files: Vec<u64> = disk
-        .list("")?
-        .iter()
-        .filter_map(|name| parse_log_name(name))
-        .collect();
+    let mut files: Vec<u64> = disk.list("")?.iter().filter_map(|name| parse_log_name(name)).collect();
     files.sort_unstable();
     if let Some(&last) = files.last()
         && remove_if_torn_header(disk, last)?
@@ -148,12 +139,7 @@ impl LogFile {
         let name = log_name(first_sequence);
         let bytes = disk.map(&name)?;
         let seed = decode_header(&name, &bytes, first_sequence)?;
-        Ok(Self {
-            name,
-            bytes,
-            seed,
-            first_sequence,
-        })
+        Ok(Self { name, bytes, seed, first_sequence })
     }
 
     /// Hands over the good records, in order, up to the first bad one or the one with sequence `until`.
@@ -162,10 +148,7 @@ impl LogFile {
         until: Option<u64>,
         mut each: impl FnMut(u64, &[u8]) -> Result<(), E>,
     ) -> Result<End, E> {
-        let mut end = End {
-            next_sequence: self.first_sequence,
-            offset: HEADER_BYTES,
-        };
+        let mut end = End { next_sequence: self.first_sequence, offset: HEADER_BYTES };
         while Some(end.next_sequence) != until
             && let Some(record) = decode_record(self.seed, &self.bytes[end.offset..])
             && record.sequence == end.next_sequence
@@ -188,11 +171,7 @@ impl LogFile {
         }
         let void = self.bytes.len() - end.offset;
         if void > 0 {
-            tracing::warn!(
-                file = self.name,
-                bytes = void,
-                "skipped the void end of a log file that failed"
-            );
+            tracing::warn!(file = self.name, bytes = void, "skipped the void end of a log file that failed");
         }
         Ok(())
     }
@@ -204,9 +183,7 @@ impl LogFile {
             let what = format!("record {} is damaged, and good records follow", end.next_sequence);
             return Err(DiskError::corrupt(&self.name, offset, what));
         }
-        let Self {
-            name, bytes: mapped, ..
-        } = self;
+        let Self { name, bytes: mapped, .. } = self;
         drop(mapped); // a file must not change while it is mapped
         if bytes == 0 {
             disk.sync_file(&name)?;
@@ -215,11 +192,7 @@ impl LogFile {
         disk.truncate(&name, offset)?;
         disk.sync_file(&name)?;
         tracing::warn!(file = name, offset, bytes, "cut the torn tail of the log");
-        Ok(Some(Cut {
-            file: name,
-            offset,
-            bytes,
-        }))
+        Ok(Some(Cut { file: name, offset, bytes }))
     }
 
     /// Whether the bad bytes at `end` are damage rather than a torn tail; the rule is at the top of this
@@ -300,12 +273,7 @@ mod tests {
     #[test]
     fn an_empty_folder_has_an_empty_log() {
         let replayed = run(&FailingDisk::new(), 0).unwrap();
-        let expected = Replayed {
-            last_sequence: 0,
-            records: 0,
-            cut: None,
-            next_file: log_name(1),
-        };
+        let expected = Replayed { last_sequence: 0, records: 0, cut: None, next_file: log_name(1) };
         assert_eq!(replayed, expected);
     }
 
@@ -333,18 +301,12 @@ mod tests {
             let whole = ends.iter().filter(|&&end| end <= len).count().saturating_sub(1);
             assert_eq!(replayed.records, whole as u64, "length {len}");
             let torn = len.saturating_sub(ends[whole]);
-            let cut = (torn > 0).then(|| Cut {
-                file: log_name(1),
-                offset: ends[whole] as u64,
-                bytes: torn as u64,
-            });
+            let cut =
+                (torn > 0).then(|| Cut { file: log_name(1), offset: ends[whole] as u64, bytes: torn as u64 });
             assert_eq!(replayed.cut, cut, "length {len}");
             assert_eq!(payloads(&disk, 0).unwrap(), RECORDS[..whole]);
             // Writing goes on, in a new file or in place of an empty one.
-            append(
-                &mut LogWriter::create(&disk, replayed.last_sequence + 1).unwrap(),
-                &[b"next"],
-            );
+            append(&mut LogWriter::create(&disk, replayed.last_sequence + 1).unwrap(), &[b"next"]);
             assert_eq!(payloads(&disk, 0).unwrap().len(), whole + 1);
             disk.clear();
         }
@@ -392,10 +354,7 @@ mod tests {
             let mut swapped = bytes[..HEADER_BYTES].to_vec();
             order.iter().for_each(|&n| swapped.extend_from_slice(record(n)));
             disk.put(&log_name(1), &swapped);
-            assert!(
-                matches!(run(&disk, 0), Err(DiskError::Corrupt { .. })),
-                "{order:?}"
-            );
+            assert!(matches!(run(&disk, 0), Err(DiskError::Corrupt { .. })), "{order:?}");
         }
     }
 
@@ -433,10 +392,7 @@ mod tests {
         for len in [0, HEADER_BYTES, bytes.len() - 1] {
             disk.put(&log_name(3), &bytes[..len]);
             let error = run(&disk, 0).unwrap_err();
-            assert!(
-                matches!(error, DiskError::Corrupt { ref file, .. } if *file == log_name(3)),
-                "{len}"
-            );
+            assert!(matches!(error, DiskError::Corrupt { ref file, .. } if *file == log_name(3)), "{len}");
         }
         disk.remove(&log_name(3)).unwrap();
         assert!(matches!(run(&disk, 0), Err(DiskError::Corrupt { .. })));
@@ -466,12 +422,7 @@ mod tests {
     #[test]
     fn a_newer_log_refuses_and_strangers_do_not_hurt() {
         let (disk, mut bytes) = disk_with(&[b"x"]);
-        for name in [
-            "log-7.vdl",
-            "log-1.vdl.bak",
-            ".tmp-log-00000000000000000009.vdl",
-            "notes",
-        ] {
+        for name in ["log-7.vdl", "log-1.vdl.bak", ".tmp-log-00000000000000000009.vdl", "notes"] {
             disk.put(name, b"not ours");
         }
         assert_eq!(run(&disk, 0).unwrap().records, 1);

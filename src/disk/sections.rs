@@ -98,17 +98,11 @@ fn length_of(section: &Section<'_>) -> usize {
 }
 
 fn table_of(name: &str, sections: &[Section<'_>]) -> Result<TableV1, DiskError> {
-    let mut table = TableV1 {
-        sections: Vec::with_capacity(sections.len()),
-        data_bytes: 0,
-    };
+    let mut table = TableV1 { sections: Vec::with_capacity(sections.len()), data_bytes: 0 };
     for section in sections {
         if table.sections.iter().any(|entry| entry.tag == section.tag) {
             let what = format!("two sections with tag {}", section.tag);
-            return Err(DiskError::io(
-                name,
-                io::Error::new(io::ErrorKind::InvalidInput, what),
-            ));
+            return Err(DiskError::io(name, io::Error::new(io::ErrorKind::InvalidInput, what)));
         }
         let offset = table.data_bytes.next_multiple_of(SECTION_ALIGN as u64);
         let length = length_of(section) as u64;
@@ -118,12 +112,7 @@ fn table_of(name: &str, sections: &[Section<'_>]) -> Result<TableV1, DiskError> 
             CheckV1::Whole(format::hash(&section.parts))
         };
         table.data_bytes = offset + length;
-        table.sections.push(EntryV1 {
-            tag: section.tag,
-            offset,
-            length,
-            check,
-        });
+        table.sections.push(EntryV1 { tag: section.tag, offset, length, check });
     }
     Ok(table)
 }
@@ -181,11 +170,7 @@ impl SectionFile {
         let map = disk.map(name)?;
         let (payload, pin) = SECTIONS.open_container(name, &map)?;
         if expected_pin.is_some_and(|expected| expected != pin) {
-            return Err(DiskError::corrupt(
-                name,
-                0,
-                "this is another file than the one that was expected",
-            ));
+            return Err(DiskError::corrupt(name, 0, "this is another file than the one that was expected"));
         }
         let table = decode!(TableV1, name, CONTAINER_HEADER_BYTES, payload)?;
         let data_at = (CONTAINER_HEADER_BYTES + payload.len()).next_multiple_of(SECTION_ALIGN);
@@ -201,11 +186,7 @@ impl SectionFile {
         for entry in table.sections {
             sections.push((entry.tag, open_section(&file_name, &map, data_at, entry)?));
         }
-        Ok(Self {
-            name: name.to_owned(),
-            pin,
-            sections,
-        })
+        Ok(Self { name: name.to_owned(), pin, sections })
     }
 
     /// Name of the file.
@@ -240,22 +221,15 @@ impl SectionFile {
     }
 
     fn find(&self, tag: u32) -> Option<&Content> {
-        self.sections
-            .iter()
-            .find(|(t, _)| *t == tag)
-            .map(|(_, content)| content)
+        self.sections.iter().find(|(t, _)| *t == tag).map(|(_, content)| content)
     }
 }
 
 /// Finds a section in the map, and verifies it unless it is lazy.
 fn open_section(file: &Arc<str>, map: &Bytes, data_at: usize, entry: EntryV1) -> Result<Content, DiskError> {
     let damaged = |at: usize, what| DiskError::corrupt(file, at as u64, what);
-    let start = usize::try_from(entry.offset)
-        .ok()
-        .and_then(|offset| data_at.checked_add(offset));
-    let end = start
-        .zip(usize::try_from(entry.length).ok())
-        .and_then(|(start, len)| start.checked_add(len));
+    let start = usize::try_from(entry.offset).ok().and_then(|offset| data_at.checked_add(offset));
+    let end = start.zip(usize::try_from(entry.length).ok()).and_then(|(start, len)| start.checked_add(len));
     let (Some(start), Some(end)) = (start, end.filter(|&end| end <= map.len())) else {
         return Err(damaged(CONTAINER_HEADER_BYTES, "a section ends beyond the file"));
     };
@@ -264,19 +238,9 @@ fn open_section(file: &Arc<str>, map: &Bytes, data_at: usize, entry: EntryV1) ->
         CheckV1::Whole(hash) if format::hash(&[&bytes]) == hash => Ok(Content::Verified(bytes)),
         CheckV1::Whole(_) => Err(damaged(start, "the hash of a section does not match")),
         CheckV1::Blocks(hashes) if hashes.len() == bytes.len().div_ceil(LAZY_BLOCK_BYTES) => {
-            let verified = (0..hashes.len().div_ceil(64))
-                .map(|_| AtomicU64::new(0))
-                .collect();
-            let inner = LazyInner {
-                file: Arc::clone(file),
-                offset: start,
-                bytes,
-                hashes,
-                verified,
-            };
-            Ok(Content::Lazy(LazySection {
-                inner: Arc::new(inner),
-            }))
+            let verified = (0..hashes.len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+            let inner = LazyInner { file: Arc::clone(file), offset: start, bytes, hashes, verified };
+            Ok(Content::Lazy(LazySection { inner: Arc::new(inner) }))
         }
         CheckV1::Blocks(_) => Err(damaged(CONTAINER_HEADER_BYTES, "a lazy section lacks hashes")),
     }
@@ -339,11 +303,7 @@ impl LazyInner {
         let end = (start + LAZY_BLOCK_BYTES).min(self.bytes.len());
         if short(&blake3::hash(&self.bytes[start..end])) != self.hashes[block] {
             let at = (self.offset + start) as u64;
-            return Err(DiskError::corrupt(
-                &self.file,
-                at,
-                "the hash of a block does not match",
-            ));
+            return Err(DiskError::corrupt(&self.file, at, "the hash of a block does not match"));
         }
         word.fetch_or(bit, Ordering::Relaxed);
         Ok(())
@@ -360,31 +320,11 @@ mod tests {
     fn write(disk: &dyn Disk, originals: &[u8]) -> Pin {
         let (head, tail) = originals.split_at(originals.len() / 3);
         let sections = [
-            Section {
-                tag: 7,
-                parts: vec![b"codes ", b"", b"in parts"],
-                lazy: false,
-            },
-            Section {
-                tag: 9,
-                parts: vec![head, tail],
-                lazy: true,
-            },
-            Section {
-                tag: 1,
-                parts: vec![],
-                lazy: false,
-            },
-            Section {
-                tag: 2,
-                parts: vec![],
-                lazy: true,
-            },
-            Section {
-                tag: 3,
-                parts: vec![b"ids"],
-                lazy: false,
-            },
+            Section { tag: 7, parts: vec![b"codes ", b"", b"in parts"], lazy: false },
+            Section { tag: 9, parts: vec![head, tail], lazy: true },
+            Section { tag: 1, parts: vec![], lazy: false },
+            Section { tag: 2, parts: vec![], lazy: true },
+            Section { tag: 3, parts: vec![b"ids"], lazy: false },
         ];
         write_sections(disk, NAME, &sections).unwrap()
     }
@@ -419,14 +359,7 @@ mod tests {
         let content = originals(2 * LAZY_BLOCK_BYTES + 1);
         let whole = block_hashes(&[&content]);
         assert_eq!(whole.len(), 3);
-        for cut in [
-            0,
-            1,
-            LAZY_BLOCK_BYTES - 1,
-            LAZY_BLOCK_BYTES,
-            LAZY_BLOCK_BYTES + 1,
-            content.len(),
-        ] {
+        for cut in [0, 1, LAZY_BLOCK_BYTES - 1, LAZY_BLOCK_BYTES, LAZY_BLOCK_BYTES + 1, content.len()] {
             let (a, b) = content.split_at(cut);
             assert_eq!(block_hashes(&[a, b]), whole, "cut at {cut}");
         }
@@ -448,10 +381,7 @@ mod tests {
             flipped[at] ^= 4;
             disk.put(NAME, &flipped);
             let error = SectionFile::open(&disk, NAME, None).err();
-            assert!(
-                matches!(error, Some(DiskError::Corrupt { ref file, .. }) if file == NAME),
-                "byte {at}"
-            );
+            assert!(matches!(error, Some(DiskError::Corrupt { ref file, .. }) if file == NAME), "byte {at}");
         }
         for at in lazy {
             let mut flipped = bytes.clone();
@@ -479,10 +409,7 @@ mod tests {
             + 9;
         bytes[bad_at] ^= 1;
         disk.put(NAME, &bytes);
-        let lazy = SectionFile::open(&disk, NAME, None)
-            .unwrap()
-            .lazy_section(9)
-            .unwrap();
+        let lazy = SectionFile::open(&disk, NAME, None).unwrap().lazy_section(9).unwrap();
         let bad = 65 * LAZY_BLOCK_BYTES..66 * LAZY_BLOCK_BYTES;
         for _ in 0..2 {
             assert_eq!(lazy.read(3..bad.start).unwrap(), &content[3..bad.start]);
@@ -498,32 +425,20 @@ mod tests {
         let disk = FailingDisk::new();
         let pin = write(&disk, b"old");
         assert_ne!(write(&disk, b"new"), pin);
-        assert!(matches!(
-            SectionFile::open(&disk, NAME, Some(pin)),
-            Err(DiskError::Corrupt { .. })
-        ));
+        assert!(matches!(SectionFile::open(&disk, NAME, Some(pin)), Err(DiskError::Corrupt { .. })));
         let mut bytes = disk.read(NAME).unwrap();
         bytes[8] = 2;
         let crc = crc32fast::hash(&bytes[..12]);
         bytes[12..16].copy_from_slice(&crc.to_le_bytes());
         disk.put(NAME, &bytes);
-        assert!(matches!(
-            SectionFile::open(&disk, NAME, None),
-            Err(DiskError::Newer { version: 2, .. })
-        ));
+        assert!(matches!(SectionFile::open(&disk, NAME, None), Err(DiskError::Newer { version: 2, .. })));
     }
 
     #[test]
     fn a_failed_write_leaves_the_old_file_and_nothing_else() {
         let disk = FailingDisk::new();
         let pin = write(&disk, b"old");
-        let section = || {
-            [Section {
-                tag: 1,
-                parts: vec![b"new"],
-                lazy: false,
-            }]
-        };
+        let section = || [Section { tag: 1, parts: vec![b"new"], lazy: false }];
         disk.fail_writes(true);
         assert!(write_sections(&disk, NAME, &section()).is_err());
         disk.fail_writes(false);
@@ -536,9 +451,6 @@ mod tests {
         let twice: Vec<Section<'_>> = a.into_iter().chain(b).collect();
         assert!(write_sections(&disk, NAME, &twice).is_err());
         let none = write_sections(&disk, NAME, &[]).unwrap();
-        assert_eq!(
-            SectionFile::open(&disk, NAME, Some(none)).unwrap().tags().count(),
-            0
-        );
+        assert_eq!(SectionFile::open(&disk, NAME, Some(none)).unwrap().tags().count(), 0);
     }
 }

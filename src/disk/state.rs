@@ -48,12 +48,7 @@ impl<'a> StateWriter<'a> {
         header[PREFIX_BYTES..PREFIX_BYTES + 8].copy_from_slice(&sequence.to_le_bytes());
         let mut file = TmpFile::create(disk, &name)?;
         file.write(&header)?;
-        Ok(Self {
-            file,
-            entries: 0,
-            chain: hash(&[&header]),
-            size_bytes: HEADER_BYTES as u64,
-        })
+        Ok(Self { file, entries: 0, chain: hash(&[&header]), size_bytes: HEADER_BYTES as u64 })
     }
 
     /// Adds an entry.
@@ -78,20 +73,12 @@ impl<'a> StateWriter<'a> {
         self.header(END, &[])?;
         let name = self.file.name().to_owned();
         self.file.publish()?;
-        Ok(WrittenState {
-            name,
-            pin: self.chain,
-            size_bytes: self.size_bytes,
-        })
+        Ok(WrittenState { name, pin: self.chain, size_bytes: self.size_bytes })
     }
 
     fn header(&mut self, length: u64, bytes: &[u8]) -> Result<(), DiskError> {
         self.chain = next_link(&self.chain, length, self.entries, bytes);
-        for part in [
-            &length.to_le_bytes()[..],
-            &self.entries.to_le_bytes(),
-            &self.chain,
-        ] {
+        for part in [&length.to_le_bytes()[..], &self.entries.to_le_bytes(), &self.chain] {
             self.file.write(part)?;
         }
         self.size_bytes += ENTRY_HEADER_BYTES as u64;
@@ -114,10 +101,7 @@ fn free_name(disk: &dyn Disk, sequence: u64) -> Result<String, DiskError> {
             Err(error) => return Err(error),
         }
     }
-    Err(DiskError::io(
-        &state_name(sequence, 0),
-        io::ErrorKind::AlreadyExists.into(),
-    ))
+    Err(DiskError::io(&state_name(sequence, 0), io::ErrorKind::AlreadyExists.into()))
 }
 
 /// Hands every entry of a state file to `each`, in order, verified; its start is aligned to 16 bytes. `pin`
@@ -150,7 +134,7 @@ pub fn read_state<E: From<DiskError>>(
         || next_link(&chain, END, index, &[]) != *pin
     {
         return Err(
-            DiskError::corrupt(name, at as u64, "the end of the file does not match its entries").into(),
+            DiskError::corrupt(name, at as u64, "the end of the file does not match its entries").into()
         );
     }
     Ok(index)
@@ -159,20 +143,13 @@ pub fn read_state<E: From<DiskError>>(
 /// Checks the header, and that the file ends with `pin`. Returns where the entries end.
 fn check_ends(name: &str, bytes: &[u8], pin: &Pin) -> Result<usize, DiskError> {
     STATE.check_prefix(name, bytes)?;
-    let end = bytes
-        .len()
-        .checked_sub(ENTRY_HEADER_BYTES)
-        .filter(|&end| end >= HEADER_BYTES);
+    let end = bytes.len().checked_sub(ENTRY_HEADER_BYTES).filter(|&end| end >= HEADER_BYTES);
     let Some(end) = end.filter(|_| bytes.ends_with(pin)) else {
         let what = "this is not the whole file that the manifest names";
         return Err(DiskError::corrupt(name, bytes.len() as u64, what));
     };
     if read_u64(bytes, PREFIX_BYTES) != parse_state_name(name) {
-        return Err(DiskError::corrupt(
-            name,
-            PREFIX_BYTES as u64,
-            "the sequence is not that of the name",
-        ));
+        return Err(DiskError::corrupt(name, PREFIX_BYTES as u64, "the sequence is not that of the name"));
     }
     Ok(end)
 }
@@ -265,10 +242,7 @@ mod tests {
             check(&bytes[..len], &format!("length {len}"));
         }
         check(&[&bytes[..], &[0; 16]].concat(), "longer");
-        let (other, entry) = (
-            write(&disk, 5, &ENTRIES[1..]),
-            &bytes[HEADER_BYTES..HEADER_BYTES + 64],
-        );
+        let (other, entry) = (write(&disk, 5, &ENTRIES[1..]), &bytes[HEADER_BYTES..HEADER_BYTES + 64]);
         check(&disk.read(&other.name).unwrap(), "another file");
         let repeated = [&bytes[..HEADER_BYTES], entry, &bytes[HEADER_BYTES..]].concat();
         check(&repeated, "an entry twice");

@@ -24,11 +24,7 @@ struct Faults {
 impl FailingDisk {
     pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self {
-            disk: RealDisk::open(dir.path()).unwrap(),
-            dir,
-            faults: Faults::default(),
-        }
+        Self { disk: RealDisk::open(dir.path()).unwrap(), dir, faults: Faults::default() }
     }
 
     /// From now on writes fail in their middle, or work.
@@ -67,10 +63,7 @@ pub(super) fn payloads(disk: &dyn Disk, from_sequence: u64) -> Result<Vec<Vec<u8
 impl Disk for FailingDisk {
     fn create_new(&self, name: &str) -> Result<Box<dyn DiskFile>, DiskError> {
         let file = self.disk.create_new(name)?;
-        Ok(Box::new(FailingFile {
-            file,
-            faults: self.faults.clone(),
-        }))
+        Ok(Box::new(FailingFile { file, faults: self.faults.clone() }))
     }
 
     fn read(&self, name: &str) -> Result<Vec<u8>, DiskError> {
@@ -134,10 +127,7 @@ impl DiskFile for FailingFile {
     }
 
     fn syncer(&self) -> io::Result<Box<dyn DiskSync>> {
-        Ok(Box::new(FailingSync {
-            file: self.file.syncer()?,
-            faults: self.faults.clone(),
-        }))
+        Ok(Box::new(FailingSync { file: self.file.syncer()?, faults: self.faults.clone() }))
     }
 }
 
@@ -155,10 +145,6 @@ impl DiskSync for FailingSync {
 
 impl Faults {
     fn check_sync(&self) -> io::Result<()> {
-        if self.syncs.load(Ordering::SeqCst) {
-            Err(io::Error::other("a sync failed"))
-        } else {
-            Ok(())
-        }
+        if self.syncs.load(Ordering::SeqCst) { Err(io::Error::other("a sync failed")) } else { Ok(()) }
     }
 }

@@ -24,13 +24,7 @@ impl<'a> TmpFile<'a> {
             _ => {}
         }
         let file = disk.create_new(&tmp_name)?;
-        Ok(Self {
-            disk,
-            name: name.to_owned(),
-            tmp_name,
-            file: Some(file),
-            buffer: Vec::new(),
-        })
+        Ok(Self { disk, name: name.to_owned(), tmp_name, file: Some(file), buffer: Vec::new() })
     }
 
     /// The final name.
@@ -91,9 +85,9 @@ impl<'a> TmpFile<'a> {
 
     fn write_through(&mut self, bytes: &[u8]) -> Result<(), DiskError> {
         match &mut self.file {
-            Some(file) if !bytes.is_empty() => file
-                .write_all(bytes)
-                .map_err(|e| DiskError::io(&self.tmp_name, e)),
+            Some(file) if !bytes.is_empty() => {
+                file.write_all(bytes).map_err(|e| DiskError::io(&self.tmp_name, e))
+            }
             Some(_) => Ok(()),
             None => Err(self.gone()),
         }

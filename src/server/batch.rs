@@ -180,9 +180,9 @@ impl JobReplies {
     async fn next(&mut self) -> Reply {
         self.arrive().await;
         match self {
-            Self::Here(Ok(replies)) => replies
-                .next()
-                .unwrap_or_else(|| unreachable!("a job has a reply for each of its writes")),
+            Self::Here(Ok(replies)) => {
+                replies.next().unwrap_or_else(|| unreachable!("a job has a reply for each of its writes"))
+            }
             Self::Here(Err(error @ WriteError::Log(_))) => {
                 Reply::error(format!("MISCONF Errors writing to the AOF file: {error}"))
             }

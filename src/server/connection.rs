@@ -24,6 +24,13 @@ use crate::command::session::Session;
 const READ_BYTES: usize = 64 << 10;
 /// Replies that may wait for a client to read them; beyond this it is disconnected.
 const MAX_OUTPUT_BYTES: usize = 256 << 20;
+/// Replies that may wait for [`SLOW_READER_DEADLINE`] at most.
+const SLOW_READER_BYTES: usize = 64 << 20;
+const SLOW_READER_DEADLINE: Duration = Duration::from_secs(60);
+/// What all connections' buffers may take together; beyond this a connection with more than
+/// [`SMALL_BUFFERS_BYTES`] is disconnected.
+const MAX_BUFFERS_BYTES: u64 = 1 << 30;
+const SMALL_BUFFERS_BYTES: u64 = 1 << 20;
 /// How long a begun request may take to arrive.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -36,6 +43,10 @@ struct Connection {
     output: BytesMut,
     /// When the unfinished request in `input` began.
     begun: Option<Instant>,
+    /// When more than [`SLOW_READER_BYTES`] began to wait.
+    slow_since: Option<Instant>,
+    /// Bytes of buffers counted in the metrics.
+    counted_bytes: u64,
     /// Nothing more is read; the connection ends when the output is sent.
     closing: bool,
 }
@@ -60,6 +71,8 @@ pub async fn serve(stream: TcpStream, context: Arc<Context>) {
         input: BytesMut::new(),
         output: BytesMut::new(),
         begun: None,
+        slow_since: None,
+        counted_bytes: 0,
         closing: false,
     };
     let idle = Duration::from_secs(config.timeout_s);
@@ -67,12 +80,18 @@ pub async fn serve(stream: TcpStream, context: Arc<Context>) {
     drop(connection.run(idle).await);
 }
 
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.context.metrics.buffers_bytes.fetch_sub(self.counted_bytes, Ordering::Relaxed);
+    }
+}
+
 impl Connection {
     async fn run(mut self, idle: Duration) -> io::Result<()> {
         loop {
             self.carry_out().await;
             self.send()?;
-            if self.output.len() > MAX_OUTPUT_BYTES || (self.closing && self.output.is_empty()) {
+            if self.takes_too_much() || (self.closing && self.output.is_empty()) {
                 return Ok(());
             }
             let interest = match (self.closing, self.output.is_empty()) {
@@ -93,12 +112,30 @@ impl Connection {
         }
     }
 
-    fn deadline(&mut self, idle: Duration) -> Option<Instant> {
-        if self.input.is_empty() {
-            self.begun = None;
-            return (!idle.is_zero()).then(|| Instant::now() + idle);
+    /// Counts the buffers; true if the connection has to go because of them.
+    fn takes_too_much(&mut self) -> bool {
+        let bytes = (self.input.len() + self.output.len()) as u64;
+        let buffers = &self.context.metrics.buffers_bytes;
+        buffers.fetch_add(bytes, Ordering::Relaxed);
+        let before = buffers.fetch_sub(self.counted_bytes, Ordering::Relaxed);
+        let all = before - std::mem::replace(&mut self.counted_bytes, bytes);
+        match self.output.len() > SLOW_READER_BYTES {
+            true => drop(self.slow_since.get_or_insert_with(Instant::now)),
+            false => self.slow_since = None,
         }
-        Some(*self.begun.get_or_insert_with(Instant::now) + REQUEST_DEADLINE)
+        self.output.len() > MAX_OUTPUT_BYTES || (all > MAX_BUFFERS_BYTES && bytes > SMALL_BUFFERS_BYTES)
+    }
+
+    /// When to give the client up.
+    fn deadline(&mut self, idle: Duration) -> Option<Instant> {
+        let slow = self.slow_since.map(|since| since + SLOW_READER_DEADLINE);
+        let arrival = if self.input.is_empty() {
+            self.begun = None;
+            (!idle.is_zero()).then(|| Instant::now() + idle)
+        } else {
+            Some(*self.begun.get_or_insert_with(Instant::now) + REQUEST_DEADLINE)
+        };
+        [slow, arrival].into_iter().flatten().min()
     }
 
     /// Reads what is there. False at the end of the stream.
@@ -107,10 +144,7 @@ impl Connection {
         match self.stream.try_read_buf(&mut self.input) {
             Ok(0) => Ok(false),
             Ok(read) => {
-                self.context
-                    .metrics
-                    .input_bytes
-                    .fetch_add(read as u64, Ordering::Relaxed);
+                self.context.metrics.input_bytes.fetch_add(read as u64, Ordering::Relaxed);
                 Ok(true)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
@@ -161,10 +195,7 @@ impl Connection {
         while !self.output.is_empty() {
             match self.stream.try_write(&self.output) {
                 Ok(written) => {
-                    self.context
-                        .metrics
-                        .output_bytes
-                        .fetch_add(written as u64, Ordering::Relaxed);
+                    self.context.metrics.output_bytes.fetch_add(written as u64, Ordering::Relaxed);
                     self.output.advance(written);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),

@@ -49,6 +49,19 @@ impl Encoder<'_> {
             Reply::NullArray => self.out.put_slice(b"*-1\r\n"),
             Reply::Array(items) => self.items(b'*', items, depth),
             Reply::Set(items) => self.items(if resp3 { b'~' } else { b'*' }, items, depth),
+            Reply::Table(rows) if resp3 => {
+                self.header(b'%', rows.len());
+                for (key, values) in rows {
+                    self.reply(key, depth + 1);
+                    self.items(b'*', values, depth + 1);
+                }
+            }
+            Reply::Table(rows) => {
+                self.header(b'*', rows.iter().map(|(_, values)| 1 + values.len()).sum());
+                for item in rows.iter().flat_map(|(key, values)| std::iter::once(key).chain(values)) {
+                    self.reply(item, depth + 1);
+                }
+            }
             Reply::Map(pairs) => {
                 if resp3 {
                     self.header(b'%', pairs.len());
@@ -138,10 +151,7 @@ struct Text {
 
 impl Text {
     fn new() -> Self {
-        Self {
-            bytes: [0; DOUBLE_TEXT_BYTES],
-            len: 0,
-        }
+        Self { bytes: [0; DOUBLE_TEXT_BYTES], len: 0 }
     }
 
     fn as_bytes(&self) -> &[u8] {
@@ -221,10 +231,7 @@ fn push_magnitude(text: &mut Text, value: f64) {
         return text.push_all(b"inf");
     }
     if value <= WHOLE_DOUBLE_MAX && value.fract() == 0.0 {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "whole, not negative, at most 2^62"
-        )]
+        #[expect(clippy::cast_possible_truncation, reason = "whole, not negative, at most 2^62")]
         return text.push_digits(value as u64);
     }
     // The names of the rule above.
@@ -251,26 +258,14 @@ fn shortest_digits(value: f64) -> (Text, i32) {
     let mut digits = Text::new();
     let mut exponent: i32 = 0;
     let mut parts = scientific.as_bytes().split(|&byte| byte == b'e');
-    for &byte in parts
-        .next()
-        .unwrap_or_default()
-        .iter()
-        .filter(|byte| byte.is_ascii_digit())
-    {
+    for &byte in parts.next().unwrap_or_default().iter().filter(|byte| byte.is_ascii_digit()) {
         digits.push(byte);
     }
     let exponent_text = parts.next().unwrap_or_default();
     for &byte in exponent_text.iter().filter(|byte| byte.is_ascii_digit()) {
         exponent = exponent * 10 + i32::from(byte - b'0');
     }
-    (
-        digits,
-        if exponent_text.starts_with(b"-") {
-            -exponent
-        } else {
-            exponent
-        },
-    )
+    (digits, if exponent_text.starts_with(b"-") { -exponent } else { exponent })
 }
 
 /// `digits` as a plain decimal with a point; `exponent` is that of the first digit.

@@ -83,10 +83,7 @@ fn resp2_shapes() {
         (Reply::NullArray, "*-1\r\n"),
         (Reply::Array(vec![]), "*0\r\n"),
         (Reply::Set(vec![Reply::Integer(1)]), "*1\r\n:1\r\n"),
-        (
-            Reply::Map(vec![(Reply::text("a"), Reply::Double(0.5))]),
-            "*2\r\n$1\r\na\r\n$3\r\n0.5\r\n",
-        ),
+        (Reply::Map(vec![(Reply::text("a"), Reply::Double(0.5))]), "*2\r\n$1\r\na\r\n$3\r\n0.5\r\n"),
     ];
     for (reply, expected) in cases {
         assert_eq!(encoded(&reply, Protocol::Resp2), expected.as_bytes(), "{reply:?}");
@@ -106,10 +103,7 @@ fn resp3_shapes() {
         (Reply::Null, "_\r\n"),
         (Reply::NullArray, "_\r\n"),
         (Reply::Set(vec![Reply::Null]), "~1\r\n_\r\n"),
-        (
-            Reply::Map(vec![(Reply::text("b"), Reply::Integer(1))]),
-            "%1\r\n$1\r\nb\r\n:1\r\n",
-        ),
+        (Reply::Map(vec![(Reply::text("b"), Reply::Integer(1))]), "%1\r\n$1\r\nb\r\n:1\r\n"),
     ];
     for (reply, expected) in cases {
         assert_eq!(encoded(&reply, Protocol::Resp3), expected.as_bytes(), "{reply:?}");
@@ -138,12 +132,12 @@ fn as_resp2(reply: &Reply) -> Frame2 {
         Reply::Verbatim(words) => bulk(words.clone()),
         Reply::Null | Reply::NullArray => Frame2::Null,
         Reply::Array(items) | Reply::Set(items) => Frame2::Array(items.iter().map(as_resp2).collect()),
-        Reply::Map(pairs) => Frame2::Array(
-            pairs
-                .iter()
-                .flat_map(|(key, value)| [as_resp2(key), as_resp2(value)])
-                .collect(),
+        Reply::Table(rows) => Frame2::Array(
+            rows.iter().flat_map(|(key, values)| std::iter::once(key).chain(values)).map(as_resp2).collect(),
         ),
+        Reply::Map(pairs) => {
+            Frame2::Array(pairs.iter().flat_map(|(key, value)| [as_resp2(key), as_resp2(value)]).collect())
+        }
     }
 }
 
@@ -151,49 +145,29 @@ fn as_resp2(reply: &Reply) -> Frame2 {
 fn as_resp3(reply: &Reply) -> Frame3 {
     let attributes = None;
     match reply {
-        Reply::Simple(line) => Frame3::SimpleString {
-            data: line.as_bytes().to_vec().into(),
-            attributes,
-        },
-        Reply::Error(line) => Frame3::SimpleError {
-            data: line.as_ref().into(),
-            attributes,
-        },
-        Reply::Integer(data) => Frame3::Number {
-            data: *data,
-            attributes,
-        },
-        Reply::Double(data) => Frame3::Double {
-            data: *data,
-            attributes,
-        },
-        Reply::Boolean(data) => Frame3::Boolean {
-            data: *data,
-            attributes,
-        },
-        Reply::Bulk(data) => Frame3::BlobString {
-            data: data.clone(),
-            attributes,
-        },
+        Reply::Simple(line) => Frame3::SimpleString { data: line.as_bytes().to_vec().into(), attributes },
+        Reply::Error(line) => Frame3::SimpleError { data: line.as_ref().into(), attributes },
+        Reply::Integer(data) => Frame3::Number { data: *data, attributes },
+        Reply::Double(data) => Frame3::Double { data: *data, attributes },
+        Reply::Boolean(data) => Frame3::Boolean { data: *data, attributes },
+        Reply::Bulk(data) => Frame3::BlobString { data: data.clone(), attributes },
         Reply::Verbatim(words) => Frame3::VerbatimString {
             data: words.clone().into(),
             format: VerbatimStringFormat::Text,
             attributes,
         },
         Reply::Null | Reply::NullArray => Frame3::Null,
-        Reply::Array(items) => Frame3::Array {
-            data: items.iter().map(as_resp3).collect(),
-            attributes,
-        },
-        Reply::Set(items) => Frame3::Set {
-            data: items.iter().map(as_resp3).collect(),
+        Reply::Array(items) => Frame3::Array { data: items.iter().map(as_resp3).collect(), attributes },
+        Reply::Set(items) => Frame3::Set { data: items.iter().map(as_resp3).collect(), attributes },
+        Reply::Table(rows) => Frame3::Map {
+            data: rows
+                .iter()
+                .map(|(key, values)| (as_resp3(key), as_resp3(&Reply::Array(values.clone()))))
+                .collect(),
             attributes,
         },
         Reply::Map(pairs) => Frame3::Map {
-            data: pairs
-                .iter()
-                .map(|(key, value)| (as_resp3(key), as_resp3(value)))
-                .collect(),
+            data: pairs.iter().map(|(key, value)| (as_resp3(key), as_resp3(value))).collect(),
             attributes,
         },
     }
@@ -219,14 +193,11 @@ fn any_reply() -> impl Strategy<Value = Reply> {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..5).prop_map(Reply::Array),
             (0..5usize).prop_map(move |len| Reply::Set((0..len).map(key).collect())),
+            prop::collection::vec(prop::collection::vec(inner.clone(), 0..3), 0..3).prop_map(move |rows| {
+                Reply::Table(rows.into_iter().enumerate().map(|(i, values)| (key(i), values)).collect())
+            }),
             prop::collection::vec(inner, 0..5).prop_map(move |values| {
-                Reply::Map(
-                    values
-                        .into_iter()
-                        .enumerate()
-                        .map(|(i, value)| (key(i), value))
-                        .collect(),
-                )
+                Reply::Map(values.into_iter().enumerate().map(|(i, value)| (key(i), value)).collect())
             }),
         ]
     })

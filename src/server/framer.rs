@@ -123,15 +123,7 @@ pub struct Framer {
 impl Framer {
     /// A framer at the start of a stream.
     pub fn new(limits: Limits) -> Self {
-        Self {
-            limits,
-            position: 0,
-            searched: 0,
-            bulks_left: 0,
-            bulk_len: None,
-            args: Vec::new(),
-            wanted: 0,
-        }
+        Self { limits, position: 0, searched: 0, bulks_left: 0, bulk_len: None, args: Vec::new(), wanted: 0 }
     }
 
     /// Lifts or restores the stricter limits of unauthenticated clients, from the next length read on. So while
@@ -191,11 +183,7 @@ impl Framer {
             self.check_bulk_len(word.len())?;
         }
         buf.advance(line_feed + 1);
-        Ok(if words.is_empty() {
-            Step::Continue
-        } else {
-            Step::Complete(Request::from_args(words))
-        })
+        Ok(if words.is_empty() { Step::Continue } else { Step::Complete(Request::from_args(words)) })
     }
 
     /// Reads `*count\r\n`.
@@ -239,10 +227,7 @@ impl Framer {
         }
         let frame = buf.split_to(self.position).freeze();
         self.position = 0;
-        Ok(Step::Complete(Request::from_frame(
-            frame,
-            std::mem::take(&mut self.args),
-        )))
+        Ok(Step::Complete(Request::from_frame(frame, std::mem::take(&mut self.args))))
     }
 
     /// The length of the bulk in turn, or `None` if its header is incomplete. Moves behind the header.

@@ -9,10 +9,7 @@ use super::*;
 type Outcome = (Vec<Vec<Vec<u8>>>, Option<ProtocolError>);
 
 fn limits() -> Limits {
-    Limits {
-        authenticated: true,
-        ..Limits::default()
-    }
+    Limits { authenticated: true, ..Limits::default() }
 }
 
 /// All requests of a stream that arrives in pieces of the given sizes (the rest in one), and the error at its end.
@@ -47,10 +44,7 @@ fn requests(stream: &[u8]) -> Vec<Vec<String>> {
     let (requests, error) = frame(stream);
     assert_eq!(error, None);
     let text = |arg: &Vec<u8>| arg.escape_ascii().to_string();
-    requests
-        .iter()
-        .map(|args| args.iter().map(text).collect())
-        .collect()
+    requests.iter().map(|args| args.iter().map(text).collect()).collect()
 }
 
 fn error(stream: &[u8]) -> ProtocolError {
@@ -85,17 +79,9 @@ const CORPUS: &[&[u8]] = &[
 fn arrays_and_inline_commands_mix() {
     assert_eq!(
         requests(CORPUS[1]),
-        [
-            vec!["PING"],
-            vec!["PING"],
-            vec!["set", "a", r"b\x00\r\n"],
-            vec!["HELLO", "3"]
-        ]
+        [vec!["PING"], vec!["PING"], vec!["set", "a", r"b\x00\r\n"], vec!["HELLO", "3"]]
     );
-    assert_eq!(
-        requests(CORPUS[0]),
-        [vec!["PING"], vec!["ECHO", ""], vec!["PING"]]
-    );
+    assert_eq!(requests(CORPUS[0]), [vec!["PING"], vec!["ECHO", ""], vec!["PING"]]);
 }
 
 #[test]
@@ -112,11 +98,7 @@ fn every_split_gives_the_same_requests() {
         assert_eq!(frame_pieces(limits(), stream, vec![1; stream.len()]), whole);
         for first in 0..stream.len() {
             for second in 0..stream.len() - first {
-                assert_eq!(
-                    frame_pieces(limits(), stream, [first, second]),
-                    whole,
-                    "{first} {second}"
-                );
+                assert_eq!(frame_pieces(limits(), stream, [first, second]), whole, "{first} {second}");
             }
         }
     }
@@ -136,10 +118,7 @@ fn errors_have_the_texts_of_redis() {
         (b"* 1\r\n".to_vec(), "invalid multibulk length"),
         (b"*1\n".to_vec(), "invalid multibulk length"),
         (b"*1048577\r\n".to_vec(), "invalid multibulk length"),
-        (
-            b"*99999999999999999999999\r\n".to_vec(),
-            "invalid multibulk length",
-        ),
+        (b"*99999999999999999999999\r\n".to_vec(), "invalid multibulk length"),
         ([b"*", &long[..]].concat(), "too big mbulk count string"),
         ([b"*1\r\n$", &long[..]].concat(), "too big bulk count string"),
         (b"*1\r\n+".to_vec(), "expected '$', got '+'"),
@@ -155,11 +134,7 @@ fn errors_have_the_texts_of_redis() {
     ];
     for (stream, text) in cases {
         let shown = stream[..stream.len().min(20)].escape_ascii();
-        assert_eq!(
-            error(&stream).to_string(),
-            format!("Protocol error: {text}"),
-            "{shown}"
-        );
+        assert_eq!(error(&stream).to_string(), format!("Protocol error: {text}"), "{shown}");
     }
 }
 
@@ -167,26 +142,16 @@ fn errors_have_the_texts_of_redis() {
 fn http_requests_are_recognised() {
     assert_eq!(error(b"POST / HTTP/1.1\r\n"), ProtocolError::CrossProtocol);
     assert_eq!(error(b"hOsT: a\r\n"), ProtocolError::CrossProtocol);
-    assert_eq!(
-        requests(b"POSTS\r\nset post host:\r\n"),
-        [vec!["POSTS"], vec!["set", "post", "host:"]]
-    );
+    assert_eq!(requests(b"POSTS\r\nset post host:\r\n"), [vec!["POSTS"], vec!["set", "post", "host:"]]);
 }
 
 #[test]
 fn limits_are_exact() {
     let longest = [b'a'; INLINE_BYTES];
     assert_eq!(frame(&[&longest[..], b"\n"].concat()).0, [[longest.to_vec()]]);
-    assert_eq!(
-        error(&[&longest[..], b"\r\n"].concat()),
-        ProtocolError::InlineTooBig
-    );
+    assert_eq!(error(&[&longest[..], b"\r\n"].concat()), ProtocolError::InlineTooBig);
 
-    let limits = Limits {
-        arguments: 2,
-        bulk_bytes: 3,
-        ..limits()
-    };
+    let limits = Limits { arguments: 2, bulk_bytes: 3, ..limits() };
     let run = |args: &[&str]| frame_pieces(limits.clone(), &wire(args), []).1;
     assert_eq!(run(&["abc", "abc"]), None);
     assert_eq!(run(&["a", "a", "a"]), Some(ProtocolError::InvalidMultibulkLength));
@@ -199,22 +164,10 @@ fn limits_are_stricter_before_authentication() {
     let long = "x".repeat(UNAUTHENTICATED_BULK_BYTES);
     assert_eq!(run(&wire(&["x"; 10])), None);
     assert_eq!(run(&wire(&["AUTH", &long])), None);
-    assert_eq!(
-        run(b"*11\r\n"),
-        Some(ProtocolError::UnauthenticatedMultibulkLength)
-    );
-    assert_eq!(
-        run(b"*1\r\n$16385\r\n"),
-        Some(ProtocolError::UnauthenticatedBulkLength)
-    );
-    assert_eq!(
-        run(b"a b c d e f g h i j k\r\n"),
-        Some(ProtocolError::UnauthenticatedMultibulkLength)
-    );
-    assert_eq!(
-        run(format!("AUTH {long}x\r\n").as_bytes()),
-        Some(ProtocolError::UnauthenticatedBulkLength)
-    );
+    assert_eq!(run(b"*11\r\n"), Some(ProtocolError::UnauthenticatedMultibulkLength));
+    assert_eq!(run(b"*1\r\n$16385\r\n"), Some(ProtocolError::UnauthenticatedBulkLength));
+    assert_eq!(run(b"a b c d e f g h i j k\r\n"), Some(ProtocolError::UnauthenticatedMultibulkLength));
+    assert_eq!(run(format!("AUTH {long}x\r\n").as_bytes()), Some(ProtocolError::UnauthenticatedBulkLength));
     assert_eq!(
         ProtocolError::UnauthenticatedMultibulkLength.to_string(),
         "Protocol error: unauthenticated multibulk length"
@@ -239,20 +192,11 @@ fn limits_change_between_requests() {
 
 #[test]
 fn a_request_has_a_total_limit() {
-    let limits = Limits {
-        bulk_bytes: usize::MAX,
-        ..limits()
-    };
+    let limits = Limits { bulk_bytes: usize::MAX, ..limits() };
     let header = format!("*1\r\n${REQUEST_BYTES_MAX}\r\n");
-    assert_eq!(
-        frame_pieces(limits.clone(), header.as_bytes(), []).1,
-        Some(ProtocolError::RequestTooBig)
-    );
+    assert_eq!(frame_pieces(limits.clone(), header.as_bytes(), []).1, Some(ProtocolError::RequestTooBig));
     let header = format!("*1\r\n${}\r\n", i64::MAX);
-    assert_eq!(
-        frame_pieces(limits, header.as_bytes(), []).1,
-        Some(ProtocolError::RequestTooBig)
-    );
+    assert_eq!(frame_pieces(limits, header.as_bytes(), []).1, Some(ProtocolError::RequestTooBig));
 }
 
 #[test]
@@ -292,10 +236,7 @@ fn arguments_share_the_received_bytes() {
 
 #[test]
 fn nested_arrays_are_refused_at_once() {
-    assert_eq!(
-        error(&b"*1\r\n".repeat(1_000_000)),
-        ProtocolError::ExpectedBulk(b'*')
-    );
+    assert_eq!(error(&b"*1\r\n".repeat(1_000_000)), ProtocolError::ExpectedBulk(b'*'));
 }
 
 #[test]

@@ -89,12 +89,7 @@ mod tests {
     use super::*;
 
     fn words(line: &str) -> Option<Vec<String>> {
-        Some(
-            split(line.as_bytes())?
-                .into_iter()
-                .map(|word| word.escape_ascii().to_string())
-                .collect(),
-        )
+        Some(split(line.as_bytes())?.into_iter().map(|word| word.escape_ascii().to_string()).collect())
     }
 
     #[test]
@@ -107,10 +102,7 @@ mod tests {
     #[test]
     fn double_quotes_know_escapes() {
         assert_eq!(words(r#"a "b c" "" d"#).unwrap(), ["a", "b c", "", "d"]);
-        assert_eq!(
-            words(r#""\n\r\t\b\a\\\"\q""#).unwrap(),
-            [r#"\n\r\t\x08\x07\\\"q"#]
-        );
+        assert_eq!(words(r#""\n\r\t\b\a\\\"\q""#).unwrap(), [r#"\n\r\t\x08\x07\\\"q"#]);
         assert_eq!(words(r#""\x00\xfF\xg0\x""#).unwrap(), [r"\x00\xffxg0x"]);
         assert_eq!(words(r#""it's""#).unwrap(), [r"it\'s"]);
     }
@@ -127,17 +119,7 @@ mod tests {
 
     #[test]
     fn unbalanced_quotes() {
-        for line in [
-            r#"""#,
-            "'",
-            r#"a "b"#,
-            "a 'b",
-            r#""a"b"#,
-            r#"'a'b"#,
-            r#""a""b""#,
-            r#""a\"#,
-            r#"'a\'"#,
-        ] {
+        for line in [r#"""#, "'", r#"a "b"#, "a 'b", r#""a"b"#, r#"'a'b"#, r#""a""b""#, r#""a\"#, r#"'a\'"#] {
             assert_eq!(words(line), None, "{line}");
         }
     }

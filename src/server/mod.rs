@@ -108,10 +108,7 @@ fn listen(config: &Config) -> Result<(Vec<TcpListener>, u16), ServerError> {
         let address = SocketAddr::new(*address, port);
         match listen_on(address, config.tcp_backlog) {
             Ok(listener) => {
-                port = listener
-                    .local_addr()
-                    .map_err(ServerError::io("cannot listen"))?
-                    .port();
+                port = listener.local_addr().map_err(ServerError::io("cannot listen"))?.port();
                 listeners.push(listener);
             }
             Err(error) if *optional => info!("not listening on {address}: {error}"),
@@ -122,11 +119,7 @@ fn listen(config: &Config) -> Result<(Vec<TcpListener>, u16), ServerError> {
 }
 
 fn listen_on(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     if address.is_ipv6() {
         SockRef::from(&socket).set_only_v6(true)?;
     }
@@ -182,10 +175,7 @@ async fn wait_for_end(
     let handle = |kind| signal(kind).map_err(ServerError::io("cannot handle signals"));
     let (mut terminate, mut interrupt) = (handle(SignalKind::terminate())?, handle(SignalKind::interrupt())?);
     loop {
-        let by_signal = Shutdown {
-            save: true,
-            force: false,
-        };
+        let by_signal = Shutdown { save: true, force: false };
         let (wish, refuse) = tokio::select! {
             _ = terminate.recv() => (by_signal, None),
             _ = interrupt.recv() => (by_signal, None),

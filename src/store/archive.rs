@@ -49,19 +49,12 @@ enum RowsV1 {
     /// A partial chunk: all of it.
     Partial(ArraysV1),
     /// A sealed one: its file, and the attributes changed since.
-    Sealed {
-        file: String,
-        pin: [u8; 32],
-        overlay: Vec<(u16, Option<Vec<u8>>)>,
-    },
+    Sealed { file: String, pin: [u8; 32], overlay: Vec<(u16, Option<Vec<u8>>)> },
 }
 
 /// Entry of the snapshot itself.
 pub fn encode_head(snapshot: &Snapshot) -> Result<Vec<u8>, StoreError> {
-    encode(&HeadV1 {
-        stamp: snapshot.stamp,
-        next_uid: snapshot.next_uid,
-    })
+    encode(&HeadV1 { stamp: snapshot.stamp, next_uid: snapshot.next_uid })
 }
 
 fn encode(
@@ -74,9 +67,7 @@ fn encode(
     >,
 ) -> Result<Vec<u8>, StoreError> {
     let bytes = rkyv::to_bytes::<rancor::Error>(value);
-    Ok(bytes
-        .map_err(|error| StoreError::State(error.to_string()))?
-        .into_vec())
+    Ok(bytes.map_err(|error| StoreError::State(error.to_string()))?.into_vec())
 }
 
 /// Entry of one collection. Chunks that are neither sealed nor partial do not exist at a checkpoint.
@@ -85,16 +76,9 @@ pub fn encode_collection(
     key: &Key,
     collection: &Collection,
 ) -> Result<Vec<u8>, StoreError> {
-    let Params {
-        layout,
-        projection_input_dim,
-        m,
-    } = collection.params;
-    let chunks: Result<Vec<_>, StoreError> = collection
-        .chunks
-        .iter()
-        .map(|chunk| archive_chunk(chunk, &collection.params))
-        .collect();
+    let Params { layout, projection_input_dim, m } = collection.params;
+    let chunks: Result<Vec<_>, StoreError> =
+        collection.chunks.iter().map(|chunk| archive_chunk(chunk, &collection.params)).collect();
     encode(&CollectionV1 {
         namespace: namespace.0,
         key: key.name().to_vec(),
@@ -122,20 +106,11 @@ fn archive_chunk(chunk: &Chunk, params: &Params) -> Result<ChunkV1, StoreError> 
             RowsV1::Sealed {
                 file: sealed.file_name().to_owned(),
                 pin: sealed.pin(),
-                overlay: chunk
-                    .overlay
-                    .iter()
-                    .map(|(offset, value)| (*offset, owned(value)))
-                    .collect(),
+                overlay: chunk.overlay.iter().map(|(offset, value)| (*offset, owned(value))).collect(),
             }
         }
     };
-    Ok(ChunkV1 {
-        number: chunk.number,
-        len: bounded(chunk.len),
-        live: chunk.live.to_vec(),
-        rows,
-    })
+    Ok(ChunkV1 { number: chunk.number, len: bounded(chunk.len), live: chunk.live.to_vec(), rows })
 }
 
 /// Puts a state file's entries together again as a snapshot.
@@ -158,22 +133,15 @@ impl<'a> Restorer<'a> {
         let unreadable = |error: rancor::Error| StoreError::State(error.to_string());
         let Some(snapshot) = &mut self.snapshot else {
             let head = rkyv::from_bytes::<HeadV1, rancor::Error>(entry).map_err(unreadable)?;
-            self.snapshot = Some(Snapshot {
-                stamp: head.stamp,
-                next_uid: head.next_uid,
-                ..Snapshot::default()
-            });
+            self.snapshot =
+                Some(Snapshot { stamp: head.stamp, next_uid: head.next_uid, ..Snapshot::default() });
             return Ok(());
         };
         let collection = rkyv::from_bytes::<CollectionV1, rancor::Error>(entry).map_err(unreadable)?;
         let namespace = NamespaceId(collection.namespace);
         let key = Key::new(collection.key.clone().into());
         let collection = restore_collection(self.disk, collection)?;
-        snapshot
-            .keyspaces
-            .entry(namespace)
-            .or_default()
-            .insert(key, Arc::new(collection));
+        snapshot.keyspaces.entry(namespace).or_default().insert(key, Arc::new(collection));
         Ok(())
     }
 
@@ -182,23 +150,13 @@ impl<'a> Restorer<'a> {
     /// # Errors
     /// When there was no entry.
     pub fn finish(self, sequence: u64) -> Result<Snapshot, StoreError> {
-        let snapshot = self
-            .snapshot
-            .ok_or_else(|| StoreError::State("it has no head".to_owned()))?;
+        let snapshot = self.snapshot.ok_or_else(|| StoreError::State("it has no head".to_owned()))?;
         Ok(Snapshot { sequence, ..snapshot })
     }
 }
 
 fn restore_collection(disk: &dyn Disk, archived: CollectionV1) -> Result<Collection, StoreError> {
-    let CollectionV1 {
-        uid,
-        metric,
-        quantization,
-        dim,
-        projection_input_dim,
-        m,
-        ..
-    } = archived;
+    let CollectionV1 { uid, metric, quantization, dim, projection_input_dim, m, .. } = archived;
     let params = params_from_codes(metric, quantization, dim, projection_input_dim, m)
         .ok_or_else(|| StoreError::State("a collection's parameters are not known".to_owned()))?;
     let mut chunks = Vec::with_capacity(archived.chunks.len());
@@ -206,9 +164,7 @@ fn restore_collection(disk: &dyn Disk, archived: CollectionV1) -> Result<Collect
         chunks.push(restore_chunk(disk, chunk, &params)?);
     }
     if !chunks.is_sorted_by(|a, b| a.number < b.number) {
-        return Err(StoreError::State(
-            "a collection's chunks are out of order".to_owned(),
-        ));
+        return Err(StoreError::State("a collection's chunks are out of order".to_owned()));
     }
     let mut collection = Collection::restore(uid, params, chunks, archived.next_chunk);
     collection.stamp = archived.stamp;
@@ -217,34 +173,18 @@ fn restore_collection(disk: &dyn Disk, archived: CollectionV1) -> Result<Collect
 
 fn restore_chunk(disk: &dyn Disk, archived: ChunkV1, params: &Params) -> Result<Chunk, StoreError> {
     let unsound = || StoreError::State("a chunk's arrays do not fit together".to_owned());
-    let ChunkV1 {
-        number,
-        len,
-        live,
-        rows,
-    } = archived;
+    let ChunkV1 { number, len, live, rows } = archived;
     let (shape, len) = (params.row_shape(), len as usize);
     match rows {
         RowsV1::Partial(arrays) => arrays.restore(number, shape, len, live).ok_or_else(unsound),
         RowsV1::Sealed { file, pin, overlay } => {
             let file = SectionFile::open(disk, &file, Some(pin))?;
             let rows = Rows::Sealed(SealedRows::open(file, shape, len)?);
-            let overlay: OrdMap<u16, Option<Attributes>> = overlay
-                .into_iter()
-                .map(|(offset, value)| (offset, value.map(Attributes::from)))
-                .collect();
-            let mut chunk = Chunk {
-                rows: Arc::new(rows),
-                len,
-                overlay,
-                closed: true,
-                ..Chunk::new(number, shape)
-            };
-            if chunk.set_live(live) {
-                Ok(chunk)
-            } else {
-                Err(unsound())
-            }
+            let overlay: OrdMap<u16, Option<Attributes>> =
+                overlay.into_iter().map(|(offset, value)| (offset, value.map(Attributes::from))).collect();
+            let mut chunk =
+                Chunk { rows: Arc::new(rows), len, overlay, closed: true, ..Chunk::new(number, shape) };
+            if chunk.set_live(live) { Ok(chunk) } else { Err(unsound()) }
         }
     }
 }

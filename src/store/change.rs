@@ -111,14 +111,7 @@ impl Change {
             out.extend_from_slice(&namespace.0.to_le_bytes());
         };
         match self {
-            Self::Add {
-                namespace,
-                key,
-                params,
-                element,
-                vector,
-                attributes,
-            } => {
+            Self::Add { namespace, key, params, element, vector, attributes } => {
                 head(1, namespace);
                 put_bytes(out, key.name());
                 put_params(out, params);
@@ -126,21 +119,12 @@ impl Change {
                 put_attributes(out, attributes);
                 put_bytes(out, bytemuck::cast_slice(vector));
             }
-            Self::Remove {
-                namespace,
-                key,
-                element,
-            } => {
+            Self::Remove { namespace, key, element } => {
                 head(2, namespace);
                 put_bytes(out, key.name());
                 put_bytes(out, element);
             }
-            Self::SetAttributes {
-                namespace,
-                key,
-                element,
-                attributes,
-            } => {
+            Self::SetAttributes { namespace, key, element, attributes } => {
                 head(3, namespace);
                 put_bytes(out, key.name());
                 put_bytes(out, element);
@@ -184,24 +168,13 @@ pub fn quantization_code(quantization: Quantization) -> u8 {
 
 /// Puts a collection's parameters together from their numbers in files; `None` if one is not known.
 pub fn params_from_codes(metric: u8, quantization: u8, dim: u32, input_dim: u32, m: u32) -> Option<Params> {
-    let metric = [Metric::Cosine, Metric::Ip, Metric::L2]
-        .into_iter()
-        .find(|&one| metric_code(one) == metric)?;
+    let metric =
+        [Metric::Cosine, Metric::Ip, Metric::L2].into_iter().find(|&one| metric_code(one) == metric)?;
     let quantization = [Quantization::Int8, Quantization::F32, Quantization::Bin]
         .into_iter()
         .find(|&one| quantization_code(one) == quantization)?;
-    let dim = usize::try_from(dim)
-        .ok()
-        .filter(|dim| (1..=MAX_DIMENSION).contains(dim))?;
-    Some(Params {
-        layout: Layout {
-            dim,
-            metric,
-            quantization,
-        },
-        projection_input_dim: input_dim,
-        m,
-    })
+    let dim = usize::try_from(dim).ok().filter(|dim| (1..=MAX_DIMENSION).contains(dim))?;
+    Some(Params { layout: Layout { dim, metric, quantization }, projection_input_dim: input_dim, m })
 }
 
 struct Reader<'a> {
@@ -258,10 +231,7 @@ impl<'a> Reader<'a> {
         if bytes.len() != params.layout.dim * size_of::<f32>() {
             return Err(PayloadError("a vector does not have its collection's dimension"));
         }
-        Ok(bytes
-            .chunks_exact(4)
-            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-            .collect())
+        Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
     }
 
     fn change(&mut self) -> Result<Change, PayloadError> {
@@ -274,36 +244,17 @@ impl<'a> Reader<'a> {
                 let element = self.element()?;
                 let attributes = self.attributes()?;
                 let vector = self.vector(&params)?;
-                Change::Add {
-                    namespace,
-                    key,
-                    params,
-                    element,
-                    vector,
-                    attributes,
-                }
+                Change::Add { namespace, key, params, element, vector, attributes }
             }
-            2 => Change::Remove {
-                namespace,
-                key: self.key()?,
-                element: self.element()?,
-            },
+            2 => Change::Remove { namespace, key: self.key()?, element: self.element()? },
             3 => {
                 let (key, element) = (self.key()?, self.element()?);
                 let AttributeChange::Set(attributes) = self.attributes()? else {
                     return Err(PayloadError("a change of attributes has none"));
                 };
-                Change::SetAttributes {
-                    namespace,
-                    key,
-                    element,
-                    attributes,
-                }
+                Change::SetAttributes { namespace, key, element, attributes }
             }
-            4 => Change::Drop {
-                namespace,
-                key: self.key()?,
-            },
+            4 => Change::Drop { namespace, key: self.key()? },
             5 => Change::Flush { namespace },
             _ => return Err(PayloadError("a change is of an unknown kind")),
         })
@@ -333,16 +284,8 @@ mod tests {
     fn changes() -> Vec<Change> {
         let namespace = NamespaceId(7);
         let key = Key::new(Bytes::from_static(b"docs"));
-        let layout = Layout {
-            dim: 2,
-            metric: Metric::Cosine,
-            quantization: Quantization::Int8,
-        };
-        let params = Params {
-            layout,
-            projection_input_dim: 5,
-            m: 16,
-        };
+        let layout = Layout { dim: 2, metric: Metric::Cosine, quantization: Quantization::Int8 };
+        let params = Params { layout, projection_input_dim: 5, m: 16 };
         let element = Bytes::from_static(b"");
         let add = |attributes| Change::Add {
             namespace,
@@ -356,17 +299,8 @@ mod tests {
             add(AttributeChange::Keep),
             add(AttributeChange::Set(None)),
             add(AttributeChange::Set(Some(Attributes::from(&b"{}"[..])))),
-            Change::SetAttributes {
-                namespace,
-                key: key.clone(),
-                element: element.clone(),
-                attributes: None,
-            },
-            Change::Remove {
-                namespace,
-                key: key.clone(),
-                element,
-            },
+            Change::SetAttributes { namespace, key: key.clone(), element: element.clone(), attributes: None },
+            Change::Remove { namespace, key: key.clone(), element },
             Change::Drop { namespace, key },
             Change::Flush { namespace },
         ]

@@ -87,9 +87,7 @@ impl Maintenance {
 
     fn checkpoint(&self) -> Result<(), StoreError> {
         let (reply, rotated) = channel();
-        self.writer
-            .send(Message::Rotate(reply))
-            .map_err(|_| WriteError::Stopped)?;
+        self.writer.send(Message::Rotate(reply)).map_err(|_| WriteError::Stopped)?;
         let snapshot = rotated.recv().map_err(|_| WriteError::Stopped)??;
         if snapshot.sequence == self.stats.sequence.load(Ordering::Relaxed) {
             self.stats.last_s.store(clock::now_ms() / 1000, Ordering::Relaxed);
@@ -125,10 +123,7 @@ impl Maintenance {
         self.stats.last_s.store(clock::now_ms() / 1000, Ordering::Relaxed);
         self.stats.size_bytes.store(size_bytes, Ordering::Relaxed);
         self.stats.sequence.store(snapshot.sequence, Ordering::Relaxed);
-        info!(
-            "checkpoint at record {} done, {size_bytes} bytes",
-            snapshot.sequence
-        );
+        info!("checkpoint at record {} done, {size_bytes} bytes", snapshot.sequence);
         remove_old(&*self.disk, &manifest, &self.published.load())
     }
 
@@ -154,9 +149,7 @@ impl Maintenance {
                 rows: Arc::clone(&rows),
                 overlay: chunk.overlay.clone(),
             };
-            self.writer
-                .send(Message::Adopt(adopt, reply))
-                .map_err(|_| WriteError::Stopped)?;
+            self.writer.send(Message::Adopt(adopt, reply)).map_err(|_| WriteError::Stopped)?;
             adopted.recv().map_err(|_| WriteError::Stopped)?;
             sealed.adopt(chunk.number, rows, &chunk.overlay);
         }
@@ -176,11 +169,7 @@ impl Maintenance {
 
 /// Removes what neither the checkpoint nor the running server needs.
 pub(super) fn remove_old(disk: &dyn Disk, manifest: &Manifest, now: &Snapshot) -> Result<(), StoreError> {
-    let mut keep: HashSet<String> = manifest
-        .chunk_files
-        .iter()
-        .map(|(name, _)| name.clone())
-        .collect();
+    let mut keep: HashSet<String> = manifest.chunk_files.iter().map(|(name, _)| name.clone()).collect();
     keep.insert(manifest.state_file.clone());
     for (_, _, collection) in now.collections() {
         for chunk in &collection.chunks {

@@ -39,11 +39,7 @@ pub struct Executor(Arc<Shared>);
 impl Executor {
     /// Starts that many threads.
     pub fn start(threads: usize, metrics: Arc<Metrics>) -> Self {
-        let shared = Arc::new(Shared {
-            queues: Mutex::default(),
-            work: Condvar::new(),
-            metrics,
-        });
+        let shared = Arc::new(Shared { queues: Mutex::default(), work: Condvar::new(), metrics });
         for _ in 0..threads {
             let worker = Arc::clone(&shared);
             std::thread::spawn(move || worker.work());
@@ -102,10 +98,8 @@ impl Shared {
 
     fn work(&self) {
         while let Some(waiting) = self.next() {
-            let (requests, replies): (Vec<_>, Vec<_>) = waiting
-                .into_iter()
-                .map(|waiting| (waiting.request, waiting.reply))
-                .unzip();
+            let (requests, replies): (Vec<_>, Vec<_>) =
+                waiting.into_iter().map(|waiting| (waiting.request, waiting.reply)).unzip();
             self.metrics.count_pass(requests.len());
             for (reply, hits) in replies.into_iter().zip(search::search(&requests)) {
                 // Nobody waits any more if the connection is gone.

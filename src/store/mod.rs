@@ -83,29 +83,19 @@ impl Store {
     pub fn open(disk: Arc<dyn Disk>, config: &Config, metrics: &Arc<Metrics>) -> Result<Self, StoreError> {
         let started_ms = clock::now_ms();
         let recovered = recovery::recover(&*disk)?;
-        let elements: usize = recovered
-            .snapshot
-            .collections()
-            .map(|(_, _, collection)| collection.len())
-            .sum();
+        let elements: usize =
+            recovered.snapshot.collections().map(|(_, _, collection)| collection.len()).sum();
         let took_ms = clock::now_ms().saturating_sub(started_ms);
-        let (records, keys) = (
-            recovered.replayed_records,
-            recovered.snapshot.collections().count(),
-        );
+        let (records, keys) = (recovered.replayed_records, recovered.snapshot.collections().count());
         info!(
             "data loaded in {took_ms} ms: {keys} keys, {elements} elements, {records} log records replayed"
         );
 
         let checkpoints = Arc::new(CheckpointStats::default());
-        checkpoints
-            .last_s
-            .store(clock::now_ms() / 1000, Ordering::Relaxed);
+        checkpoints.last_s.store(clock::now_ms() / 1000, Ordering::Relaxed);
         if let Some(manifest) = &recovered.manifest {
             checkpoints.sequence.store(manifest.sequence, Ordering::Relaxed);
-            checkpoints
-                .last_s
-                .store(manifest.created_ms / 1000, Ordering::Relaxed);
+            checkpoints.last_s.store(manifest.created_ms / 1000, Ordering::Relaxed);
         }
         let published = Arc::new(ArcSwap::from_pointee(recovered.snapshot));
         let (writer_sender, messages) = channel();
@@ -178,16 +168,12 @@ impl Store {
     /// When it failed.
     pub fn checkpoint(&self) -> Result<(), StoreError> {
         self.checkpoints.running.store(true, Ordering::Release);
-        self.queue_checkpoint()?
-            .blocking_recv()
-            .unwrap_or(Err(WriteError::Stopped.into()))
+        self.queue_checkpoint()?.blocking_recv().unwrap_or(Err(WriteError::Stopped.into()))
     }
 
     fn queue_checkpoint(&self) -> Result<oneshot::Receiver<Result<(), StoreError>>, StoreError> {
         let (reply, done) = oneshot::channel();
-        self.maintenance
-            .send(Task::Checkpoint(Some(reply)))
-            .map_err(|_| WriteError::Stopped)?;
+        self.maintenance.send(Task::Checkpoint(Some(reply))).map_err(|_| WriteError::Stopped)?;
         Ok(done)
     }
 
@@ -197,9 +183,7 @@ impl Store {
     /// When the log could not be synced, now or before.
     pub fn stop(&self) -> Result<(), StoreError> {
         let (reply, synced) = channel();
-        self.writer
-            .send(Message::Stop(reply))
-            .map_err(|_| WriteError::Stopped)?;
+        self.writer.send(Message::Stop(reply)).map_err(|_| WriteError::Stopped)?;
         let synced = synced.recv().map_err(|_| WriteError::Stopped)?;
         drop(self.maintenance.send(Task::Stop));
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));

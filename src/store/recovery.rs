@@ -62,19 +62,11 @@ pub fn recover(disk: &dyn Disk) -> Result<Recovered, StoreError> {
     state.publish(|published| snapshot = published);
     let cut_bytes = replayed.cut.as_ref().map_or(0, |cut| cut.bytes);
     if let Some(cut) = &replayed.cut {
-        warn!(
-            "the last record of {} was torn; {} bytes after {} were cut",
-            cut.file, cut.bytes, cut.offset
-        );
+        warn!("the last record of {} was torn; {} bytes after {} were cut", cut.file, cut.bytes, cut.offset);
     }
     if let Some(manifest) = &manifest {
         remove_old(disk, manifest, &snapshot)?;
     }
     let snapshot = Snapshot::clone(&snapshot);
-    Ok(Recovered {
-        snapshot,
-        manifest,
-        replayed_records: records,
-        cut_bytes,
-    })
+    Ok(Recovered { snapshot, manifest, replayed_records: records, cut_bytes })
 }

@@ -31,10 +31,7 @@ pub struct Key {
 impl Key {
     /// The key of that name.
     pub fn new(name: Bytes) -> Self {
-        Self {
-            hash: hash_name(&name),
-            name,
-        }
+        Self { hash: hash_name(&name), name }
     }
 
     /// Its name.
@@ -45,9 +42,7 @@ impl Key {
 
 impl Ord for Key {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.hash
-            .cmp(&other.hash)
-            .then_with(|| self.name.cmp(&other.name))
+        self.hash.cmp(&other.hash).then_with(|| self.name.cmp(&other.name))
     }
 }
 
@@ -118,10 +113,7 @@ pub struct State {
 impl State {
     /// Goes on from a published or recovered snapshot.
     pub fn new(snapshot: Snapshot) -> Self {
-        Self {
-            snapshot,
-            touched: HashSet::new(),
-        }
+        Self { snapshot, touched: HashSet::new() }
     }
 
     /// The state as it is now, changes not yet published included.
@@ -136,11 +128,7 @@ impl State {
 
     /// A collection to change, without counting as a change.
     pub fn collection_mut(&mut self, namespace: NamespaceId, key: &Key) -> Option<&mut Collection> {
-        self.snapshot
-            .keyspaces
-            .get_mut(&namespace)?
-            .get_mut(key)
-            .map(Arc::make_mut)
+        self.snapshot.keyspaces.get_mut(&namespace)?.get_mut(key).map(Arc::make_mut)
     }
 
     /// Applies a change: the one way the store's content is altered, live and in replay. `encoded` is the added
@@ -149,14 +137,7 @@ impl State {
         self.snapshot.stamp += 1;
         let stamp = self.snapshot.stamp;
         match change {
-            Change::Add {
-                namespace,
-                key,
-                params,
-                element,
-                vector,
-                attributes,
-            } => {
+            Change::Add { namespace, key, params, element, vector, attributes } => {
                 self.create_missing(*namespace, key, params);
                 let made;
                 let encoded = match encoded {
@@ -170,49 +151,24 @@ impl State {
                     collection.stamp = stamp;
                     collection.put(element, vector, encoded, attributes)
                 });
-                if added == Some(true) {
-                    Applied::Yes
-                } else {
-                    Applied::Replaced
-                }
+                if added == Some(true) { Applied::Yes } else { Applied::Replaced }
             }
-            Change::Remove {
-                namespace,
-                key,
-                element,
-            } => {
+            Change::Remove { namespace, key, element } => {
                 let removed = self.change(*namespace, key, |collection| {
                     collection.stamp = stamp;
                     collection.remove(element)
                 });
-                if self
-                    .snapshot
-                    .get(*namespace, key)
-                    .is_some_and(|collection| collection.is_empty())
-                {
+                if self.snapshot.get(*namespace, key).is_some_and(|collection| collection.is_empty()) {
                     self.drop_key(*namespace, key);
                 }
-                if removed == Some(true) {
-                    Applied::Yes
-                } else {
-                    Applied::No
-                }
+                if removed == Some(true) { Applied::Yes } else { Applied::No }
             }
-            Change::SetAttributes {
-                namespace,
-                key,
-                element,
-                attributes,
-            } => {
+            Change::SetAttributes { namespace, key, element, attributes } => {
                 let set = self.collection_mut(*namespace, key).map(|collection| {
                     collection.stamp = stamp;
                     collection.set_attributes(element, attributes.clone())
                 });
-                if set == Some(true) {
-                    Applied::Yes
-                } else {
-                    Applied::No
-                }
+                if set == Some(true) { Applied::Yes } else { Applied::No }
             }
             Change::Drop { namespace, key } => {
                 if self.drop_key(*namespace, key) {
@@ -232,11 +188,7 @@ impl State {
         if self.snapshot.get(namespace, key).is_none() {
             let collection = Arc::new(Collection::new(self.snapshot.next_uid, *params));
             self.snapshot.next_uid += 1;
-            self.snapshot
-                .keyspaces
-                .entry(namespace)
-                .or_default()
-                .insert(key.clone(), collection);
+            self.snapshot.keyspaces.entry(namespace).or_default().insert(key.clone(), collection);
         }
     }
 
@@ -292,15 +244,9 @@ impl State {
                 .last()
                 .is_some_and(|chunk| !chunk.closed && chunk.len * row_bytes >= MAX_PARTIAL_BYTES)
         };
-        let grown: Vec<_> = self
-            .snapshot
-            .collections()
-            .filter(|(_, _, collection)| grown(collection))
-            .collect();
-        let grown: Vec<_> = grown
-            .into_iter()
-            .map(|(namespace, key, _)| (namespace, key.clone()))
-            .collect();
+        let grown: Vec<_> =
+            self.snapshot.collections().filter(|(_, _, collection)| grown(collection)).collect();
+        let grown: Vec<_> = grown.into_iter().map(|(namespace, key, _)| (namespace, key.clone())).collect();
         for (namespace, key) in grown {
             if let Some(collection) = self.collection_mut(namespace, &key) {
                 collection.close_chunk();

@@ -42,11 +42,7 @@ fn write(store: &Store, run: impl FnOnce(&mut Txn<'_>) + Send + 'static) -> Resu
 
 fn open(folder: &Path, appendonly: bool) -> Store {
     let disk = Arc::new(RealDisk::open(folder).unwrap());
-    let config = Config {
-        appendonly,
-        search_threads: 1,
-        ..Config::default()
-    };
+    let config = Config { appendonly, search_threads: 1, ..Config::default() };
     Store::open(disk, &config, &Arc::default()).unwrap()
 }
 
@@ -55,25 +51,15 @@ fn key(name: &str) -> Key {
 }
 
 fn vector(seed: u32) -> Vec<f32> {
-    (0..DIM)
-        .map(|at| ((seed as f32 + 1.0) * (at as f32 + 1.3)).sin())
-        .collect()
+    (0..DIM).map(|at| ((seed as f32 + 1.0) * (at as f32 + 1.3)).sin()).collect()
 }
 
 fn add(name: &str, element: &str, seed: u32, attributes: Option<String>) -> Change {
-    let layout = Layout {
-        dim: DIM,
-        metric: Metric::Cosine,
-        quantization: Quantization::Int8,
-    };
+    let layout = Layout { dim: DIM, metric: Metric::Cosine, quantization: Quantization::Int8 };
     Change::Add {
         namespace: NAMESPACE,
         key: key(name),
-        params: Params {
-            layout,
-            projection_input_dim: 0,
-            m: 16,
-        },
+        params: Params { layout, projection_input_dim: 0, m: 16 },
         element: Bytes::copy_from_slice(element.as_bytes()),
         vector: vector(seed),
         attributes: match attributes {
@@ -93,32 +79,16 @@ fn check(store: &Store, model: &Model) {
         let collection = snapshot.get(NAMESPACE, &key(name)).unwrap();
         assert_eq!(collection.len(), elements.len());
         for (element, (seed, attributes)) in elements {
-            let Found::Row(row) = collection.find(element.as_bytes()) else {
-                panic!("{name} {element}")
-            };
+            let Found::Row(row) = collection.find(element.as_bytes()) else { panic!("{name} {element}") };
             assert_eq!(&*collection.vector(row).unwrap(), &vector(*seed)[..]);
-            assert_eq!(
-                collection.attributes(row),
-                attributes.as_deref().map(str::as_bytes)
-            );
+            assert_eq!(collection.attributes(row), attributes.as_deref().map(str::as_bytes));
         }
         if let Some((seed, _)) = elements.values().next() {
             let query = Query::new(&collection.params.layout, &vector(*seed));
             let collection = Arc::clone(collection);
-            let request = SearchRequest {
-                collection,
-                query,
-                count: 3,
-                effort: 0,
-                exact: false,
-                filter: None,
-            };
-            let hits = store
-                .search(vec![request])
-                .remove(0)
-                .blocking_recv()
-                .unwrap()
-                .unwrap();
+            let request =
+                SearchRequest { collection, query, count: 3, effort: 0, exact: false, filter: None };
+            let hits = store.search(vec![request]).remove(0).blocking_recv().unwrap().unwrap();
             assert_eq!(hits.len(), elements.len().min(3));
             assert!((hits[0].score - 1.0).abs() < 1e-5);
         }
@@ -163,11 +133,7 @@ fn remove(model: &mut Model, name: &str, element: &str) {
 }
 
 fn insert(model: &mut Model, name: &str, element: String, seed: u32, attributes: Option<String>) {
-    let entry = model
-        .entry(name.to_owned())
-        .or_default()
-        .entry(element)
-        .or_insert((seed, None));
+    let entry = model.entry(name.to_owned()).or_default().entry(element).or_insert((seed, None));
     entry.0 = seed;
     if attributes.is_some() {
         entry.1 = attributes;
@@ -188,9 +154,8 @@ fn carry_out(store: &Store, model: &mut Model, step: &Step) {
         }
         Step::AddMany(k, seed) => {
             let name = format!("k{k}");
-            let changes: Vec<Change> = (0..200)
-                .map(|at| add(&name, &format!("e{at}"), seed + at, Some(at.to_string())))
-                .collect();
+            let changes: Vec<Change> =
+                (0..200).map(|at| add(&name, &format!("e{at}"), seed + at, Some(at.to_string()))).collect();
             write(store, move |txn| {
                 for change in &changes {
                     txn.apply(change, None);
@@ -201,11 +166,8 @@ fn carry_out(store: &Store, model: &mut Model, step: &Step) {
         }
         Step::Remove(k, e) => {
             let (name, element) = (format!("k{k}"), format!("e{e}"));
-            let change = Change::Remove {
-                namespace: NAMESPACE,
-                key: key(&name),
-                element: element.clone().into(),
-            };
+            let change =
+                Change::Remove { namespace: NAMESPACE, key: key(&name), element: element.clone().into() };
             write(store, move |txn| {
                 txn.apply(&change, None);
             })
@@ -215,9 +177,7 @@ fn carry_out(store: &Store, model: &mut Model, step: &Step) {
         Step::SetAttributes(k, e, attribute) => {
             let (name, element) = (format!("k{k}"), format!("e{e}"));
             let attributes = attribute.map(|a| a.to_string());
-            let shared = attributes
-                .as_deref()
-                .map(|text| Attributes::from(text.as_bytes()));
+            let shared = attributes.as_deref().map(|text| Attributes::from(text.as_bytes()));
             let element_bytes = Bytes::from(element.clone());
             let change = Change::SetAttributes {
                 namespace: NAMESPACE,
@@ -229,19 +189,13 @@ fn carry_out(store: &Store, model: &mut Model, step: &Step) {
                 txn.apply(&change, None);
             })
             .unwrap();
-            if let Some(entry) = model
-                .get_mut(&name)
-                .and_then(|elements| elements.get_mut(&element))
-            {
+            if let Some(entry) = model.get_mut(&name).and_then(|elements| elements.get_mut(&element)) {
                 entry.1 = attributes;
             }
         }
         Step::Drop(k) => {
             let name = format!("k{k}");
-            let change = Change::Drop {
-                namespace: NAMESPACE,
-                key: key(&name),
-            };
+            let change = Change::Drop { namespace: NAMESPACE, key: key(&name) };
             write(store, move |txn| {
                 txn.apply(&change, None);
             })
@@ -306,20 +260,12 @@ fn a_checkpoint_seals_closed_chunks_and_leaves_no_old_files() {
     let sealed = |store: &Store| {
         let snapshot = store.snapshot();
         let collection = snapshot.get(NAMESPACE, &key("k0")).unwrap();
-        collection
-            .chunks
-            .iter()
-            .filter(|chunk| matches!(*chunk.rows, Rows::Sealed(_)))
-            .count()
+        collection.chunks.iter().filter(|chunk| matches!(*chunk.rows, Rows::Sealed(_))).count()
     };
     assert!(sealed(&store) > 0, "chunks have been sealed");
     // Changes after sealing: attributes replaced, removed and kept; rows removed and replaced.
     for e in 0..50 {
-        carry_out(
-            &store,
-            &mut model,
-            &Step::SetAttributes(0, e, if e % 2 == 0 { None } else { Some(e) }),
-        );
+        carry_out(&store, &mut model, &Step::SetAttributes(0, e, if e % 2 == 0 { None } else { Some(e) }));
         carry_out(&store, &mut model, &Step::Remove(0, e + 100));
         carry_out(&store, &mut model, &Step::Add(0, e + 30, u32::from(e), None));
     }
@@ -327,26 +273,14 @@ fn a_checkpoint_seals_closed_chunks_and_leaves_no_old_files() {
     store.checkpoint().unwrap();
     let names = |folder: &str| {
         let mut names: Vec<String> = std::fs::read_dir(folder)
-            .map(|entries| {
-                entries
-                    .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-                    .collect()
-            })
+            .map(|entries| entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect())
             .unwrap_or_default();
         names.sort();
         names
     };
     let top = names(&folder.path().display().to_string());
-    assert_eq!(
-        top.iter().filter(|name| name.starts_with("state-")).count(),
-        1,
-        "{top:?}"
-    );
-    assert_eq!(
-        top.iter().filter(|name| name.starts_with("log-")).count(),
-        1,
-        "{top:?}"
-    );
+    assert_eq!(top.iter().filter(|name| name.starts_with("state-")).count(), 1, "{top:?}");
+    assert_eq!(top.iter().filter(|name| name.starts_with("log-")).count(), 1, "{top:?}");
     carry_out(&store, &mut model, &Step::Drop(0));
     carry_out(&store, &mut model, &Step::Add(1, 1, 1, None));
     store.checkpoint().unwrap();
@@ -382,16 +316,9 @@ fn what_changes_nothing_is_not_logged() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path(), true);
     write(&store, |txn| {
-        let nobody = Change::Remove {
-            namespace: NAMESPACE,
-            key: key("none"),
-            element: Bytes::new(),
-        };
+        let nobody = Change::Remove { namespace: NAMESPACE, key: key("none"), element: Bytes::new() };
         assert_eq!(txn.apply(&nobody, None), Applied::No);
-        assert_eq!(
-            txn.apply(&Change::Flush { namespace: NAMESPACE }, None),
-            Applied::No
-        );
+        assert_eq!(txn.apply(&Change::Flush { namespace: NAMESPACE }, None), Applied::No);
     })
     .unwrap();
     assert_eq!(store.snapshot().sequence, 0);

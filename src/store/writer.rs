@@ -81,13 +81,7 @@ pub struct Txn<'a> {
 
 impl<'a> Txn<'a> {
     fn new(state: &'a mut State, log: Option<&'a mut LogWriter>) -> Self {
-        Self {
-            state,
-            log,
-            payload: Vec::new(),
-            changed: false,
-            failed: None,
-        }
+        Self { state, log, payload: Vec::new(), changed: false, failed: None }
     }
 
     /// The state with every change made so far, this job's and those before it.
@@ -317,11 +311,8 @@ impl Writer {
         let Some(collection) = self.state.view().get(namespace, &key) else {
             return;
         };
-        let newest = collection
-            .chunks
-            .iter()
-            .rev()
-            .take_while(|chunk| matches!(*chunk.rows, Rows::Memory(_)));
+        let newest =
+            collection.chunks.iter().rev().take_while(|chunk| matches!(*chunk.rows, Rows::Memory(_)));
         let full: Vec<(u64, u32)> = newest
             .filter(|chunk| chunk.closed)
             .map(|chunk| (collection.uid, chunk.number))
@@ -347,8 +338,7 @@ impl Writer {
             return Err(broken.clone());
         }
         if let Some(log) = &mut self.log {
-            log.rotate(&*self.disk)
-                .map_err(|error| WriteError::Log(error.to_string()))?;
+            log.rotate(&*self.disk).map_err(|error| WriteError::Log(error.to_string()))?;
             if let Some(syncer) = &self.syncer {
                 syncer.replace(log.syncer().map_err(|error| WriteError::Log(error.to_string()))?);
             }
@@ -359,14 +349,7 @@ impl Writer {
     }
 
     fn adopt(&mut self, adopt: Adopt) -> bool {
-        let Adopt {
-            namespace,
-            key,
-            uid,
-            chunk,
-            rows,
-            overlay,
-        } = adopt;
+        let Adopt { namespace, key, uid, chunk, rows, overlay } = adopt;
         self.reported.remove(&(uid, chunk));
         let adopted = match self.state.collection_mut(namespace, &key) {
             Some(collection) if collection.uid == uid => collection.adopt(chunk, rows, &overlay),

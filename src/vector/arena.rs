@@ -172,16 +172,8 @@ impl RowArena {
     /// # Panics
     /// When the row's arrays do not have the arena's shape.
     pub fn push(&self, row: &NewRow<'_>) -> Option<usize> {
-        assert_eq!(
-            row.codes.len(),
-            self.shape.code_bytes,
-            "codes have the arena's shape"
-        );
-        assert_eq!(
-            row.original.len(),
-            self.shape.original_len,
-            "the original has the arena's shape"
-        );
+        assert_eq!(row.codes.len(), self.shape.code_bytes, "codes have the arena's shape");
+        assert_eq!(row.original.len(), self.shape.original_len, "the original has the arena's shape");
         let mut next_name = self.next_name.lock().unwrap_or_else(PoisonError::into_inner);
         let at = self.committed.load(Ordering::Relaxed);
         if at >= MAX_ROWS {
@@ -193,9 +185,7 @@ impl RowArena {
         // SAFETY: `at` is not committed yet, so no reader can reach these cells, and the lock keeps other writers out.
         unsafe {
             block.codes.write(offset * self.shape.code_bytes, row.codes);
-            block
-                .originals
-                .write(offset * self.shape.original_len, row.original);
+            block.originals.write(offset * self.shape.original_len, row.original);
             block.scales.write(offset, &[row.scalars.scale]);
             block.norms.write(offset, &[row.scalars.norm]);
             block.residuals.write(offset, &[row.scalars.residual]);
@@ -218,13 +208,7 @@ impl RowArena {
             biases: Cells::new(if self.shape.biased { rows } else { 0 }),
             names: Cells::new(rows),
         };
-        let floats = [
-            &block.originals,
-            &block.scales,
-            &block.norms,
-            &block.residuals,
-            &block.biases,
-        ];
+        let floats = [&block.originals, &block.scales, &block.norms, &block.residuals, &block.biases];
         let size = block.codes.size_bytes()
             + floats.iter().map(|cells| cells.size_bytes()).sum::<usize>()
             + block.names.size_bytes();
@@ -264,32 +248,21 @@ impl RowArena {
         assert!(row < self.len(), "row {row} is committed");
         let (index, offset) = locate(row, FIRST_BLOCK_ROWS);
         let block = self.rows[index].get();
-        (
-            block.unwrap_or_else(|| unreachable!("a committed row has a block")),
-            offset,
-        )
+        (block.unwrap_or_else(|| unreachable!("a committed row has a block")), offset)
     }
 
     /// Codes of a row.
     pub fn codes(&self, row: usize) -> &[u8] {
         let (block, offset) = self.block_of(row);
         // SAFETY: `block_of` checked that the row is committed.
-        unsafe {
-            block
-                .codes
-                .read(offset * self.shape.code_bytes, self.shape.code_bytes)
-        }
+        unsafe { block.codes.read(offset * self.shape.code_bytes, self.shape.code_bytes) }
     }
 
     /// The original of a row; empty when the arena keeps none.
     pub fn original(&self, row: usize) -> &[f32] {
         let (block, offset) = self.block_of(row);
         // SAFETY: `block_of` checked that the row is committed.
-        unsafe {
-            block
-                .originals
-                .read(offset * self.shape.original_len, self.shape.original_len)
-        }
+        unsafe { block.originals.read(offset * self.shape.original_len, self.shape.original_len) }
     }
 
     /// Scalars of a row.
@@ -301,11 +274,7 @@ impl RowArena {
                 scale: block.scales.read(offset, 1)[0],
                 norm: block.norms.read(offset, 1)[0],
                 residual: block.residuals.read(offset, 1)[0],
-                bias: if self.shape.biased {
-                    block.biases.read(offset, 1)[0]
-                } else {
-                    0.0
-                },
+                bias: if self.shape.biased { block.biases.read(offset, 1)[0] } else { 0.0 },
             }
         }
     }
@@ -349,11 +318,7 @@ impl RowArena {
             }
             let rows = block_len(index, FIRST_BLOCK_ROWS).min(len - first);
             let block = self.rows[index].get()?;
-            let originals = if self.shape.code_bytes == 0 {
-                rows * self.shape.original_len
-            } else {
-                0
-            };
+            let originals = if self.shape.code_bytes == 0 { rows * self.shape.original_len } else { 0 };
             // SAFETY: rows below `len` are committed, as asserted above.
             unsafe {
                 Some(Run {
@@ -388,26 +353,12 @@ mod tests {
 
     fn push(arena: &RowArena, value: u8, name: &[u8]) -> Option<usize> {
         let original = [f32::from(value); 3];
-        let scalars = Scalars {
-            scale: f32::from(value),
-            norm: 2.0,
-            residual: 3.0,
-            bias: 4.0,
-        };
-        arena.push(&NewRow {
-            codes: &[value; 8],
-            scalars,
-            original: &original,
-            name,
-        })
+        let scalars = Scalars { scale: f32::from(value), norm: 2.0, residual: 3.0, bias: 4.0 };
+        arena.push(&NewRow { codes: &[value; 8], scalars, original: &original, name })
     }
 
     fn arena() -> RowArena {
-        RowArena::new(RowShape {
-            code_bytes: 8,
-            original_len: 3,
-            biased: false,
-        })
+        RowArena::new(RowShape { code_bytes: 8, original_len: 3, biased: false })
     }
 
     #[test]
@@ -415,20 +366,12 @@ mod tests {
         let arena = arena();
         let long = vec![7u8; 70_000];
         for i in 0..1000usize {
-            let name = if i == 500 {
-                long.clone()
-            } else {
-                format!("element-{i}").into_bytes()
-            };
+            let name = if i == 500 { long.clone() } else { format!("element-{i}").into_bytes() };
             assert_eq!(push(&arena, i.to_le_bytes()[0], &name), Some(i));
         }
         for i in 0..1000usize {
             let value = i.to_le_bytes()[0];
-            let name = if i == 500 {
-                long.clone()
-            } else {
-                format!("element-{i}").into_bytes()
-            };
+            let name = if i == 500 { long.clone() } else { format!("element-{i}").into_bytes() };
             assert_eq!(arena.name(i), name);
             assert_eq!(arena.codes(i), [value; 8]);
             assert_eq!(arena.original(i), [f32::from(value); 3]);
@@ -452,23 +395,9 @@ mod tests {
 
     #[test]
     fn a_full_arena_refuses() {
-        let arena = RowArena::new(RowShape {
-            code_bytes: 0,
-            original_len: 0,
-            biased: false,
-        });
-        let scalars = Scalars {
-            scale: 0.0,
-            norm: 0.0,
-            residual: 0.0,
-            bias: 0.0,
-        };
-        let row = NewRow {
-            codes: &[],
-            scalars,
-            original: &[],
-            name: b"",
-        };
+        let arena = RowArena::new(RowShape { code_bytes: 0, original_len: 0, biased: false });
+        let scalars = Scalars { scale: 0.0, norm: 0.0, residual: 0.0, bias: 0.0 };
+        let row = NewRow { codes: &[], scalars, original: &[], name: b"" };
         for i in 0..MAX_ROWS {
             assert_eq!(arena.push(&row), Some(i));
         }

@@ -27,16 +27,12 @@ pub fn norm(vector: &[f32]) -> f64 {
 
 /// Inner product through simsimd (relative error about 1e-6); the f64 sum where that overflows f32.
 pub fn fast_dot(a: &[f32], b: &[f32]) -> f64 {
-    f32::dot(a, b)
-        .filter(|sum| sum.is_finite())
-        .unwrap_or_else(|| dot(a, b))
+    f32::dot(a, b).filter(|sum| sum.is_finite()).unwrap_or_else(|| dot(a, b))
 }
 
 /// Squared Euclidean distance through simsimd (relative error about 1e-6); the f64 sum where that overflows f32.
 pub fn fast_squared_distance(a: &[f32], b: &[f32]) -> f64 {
-    f32::sqeuclidean(a, b)
-        .filter(|sum| sum.is_finite())
-        .unwrap_or_else(|| squared_distance(a, b))
+    f32::sqeuclidean(a, b).filter(|sum| sum.is_finite()).unwrap_or_else(|| squared_distance(a, b))
 }
 
 /// Narrows to f32; what lies beyond the range of f32 becomes its largest finite value. NaN stays NaN.
@@ -56,10 +52,7 @@ fn sum_pairs(a: &[f32], b: &[f32], term: impl Fn(f64, f64) -> f64) -> f64 {
             sums[lane] += term(f64::from(x[lane]), f64::from(y[lane]));
         }
     }
-    let rest = a_rest
-        .iter()
-        .zip(b_rest)
-        .map(|(&x, &y)| term(f64::from(x), f64::from(y)));
+    let rest = a_rest.iter().zip(b_rest).map(|(&x, &y)| term(f64::from(x), f64::from(y)));
     sums.iter().sum::<f64>() + rest.sum::<f64>()
 }
 

@@ -68,9 +68,7 @@ impl Quantization {
 
     /// The inverse of [`Quantization::name`].
     pub fn from_name(name: &str) -> Option<Self> {
-        [Quantization::F32, Quantization::Int8, Quantization::Bin]
-            .into_iter()
-            .find(|q| q.name() == name)
+        [Quantization::F32, Quantization::Int8, Quantization::Bin].into_iter().find(|q| q.name() == name)
     }
 }
 
@@ -103,14 +101,7 @@ mod tests {
 
     #[test]
     fn codes_are_padded_to_whole_cache_lines() {
-        let bytes = |dim, quantization| {
-            Layout {
-                dim,
-                metric: Metric::Cosine,
-                quantization,
-            }
-            .code_bytes()
-        };
+        let bytes = |dim, quantization| Layout { dim, metric: Metric::Cosine, quantization }.code_bytes();
         assert_eq!(bytes(1, Quantization::F32), 64);
         assert_eq!(bytes(17, Quantization::F32), 128);
         assert_eq!(bytes(64, Quantization::Int8), 64);

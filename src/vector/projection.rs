@@ -37,22 +37,10 @@ mod tests {
     /// The definition, term by term.
     fn project_slowly(vector: &[f32], to_dim: usize) -> Vec<f64> {
         let sign = |i: usize, j: usize| {
-            if (i & j).count_ones().is_multiple_of(2) {
-                1.0
-            } else {
-                -1.0
-            }
+            if (i & j).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 }
         };
-        let row = |i| {
-            vector
-                .iter()
-                .enumerate()
-                .map(|(j, &x)| sign(i, j) * f64::from(x))
-                .sum::<f64>()
-        };
-        (0..to_dim)
-            .map(|i| row(i) / (vector.len() as f64).sqrt())
-            .collect()
+        let row = |i| vector.iter().enumerate().map(|(j, &x)| sign(i, j) * f64::from(x)).sum::<f64>();
+        (0..to_dim).map(|i| row(i) / (vector.len() as f64).sqrt()).collect()
     }
 
     proptest! {

@@ -41,22 +41,11 @@ pub fn encode(layout: &Layout, vector: &[f32], codes: &mut [u8]) -> Scalars {
     assert!((1..=MAX_DIM).contains(&layout.dim), "1 to MAX_DIM dimensions");
     assert_eq!(vector.len(), layout.dim, "one component per dimension");
     assert_eq!(codes.len(), layout.code_bytes(), "one row of codes");
-    codes.fill(if layout.quantization == Quantization::Int8 {
-        CODE_OFFSET
-    } else {
-        0
-    });
+    codes.fill(if layout.quantization == Quantization::Int8 { CODE_OFFSET } else { 0 });
     let norm = exact::norm(vector);
     if !norm.is_finite() {
-        let bias = if layout.metric == Metric::L2 {
-            f32::MIN
-        } else {
-            0.0
-        };
-        return Scalars {
-            bias,
-            ..Scalars::default()
-        };
+        let bias = if layout.metric == Metric::L2 { f32::MIN } else { 0.0 };
+        return Scalars { bias, ..Scalars::default() };
     }
     let stored = match layout.quantization {
         Quantization::F32 => encode_f32(layout.metric, vector, norm, codes),
@@ -67,12 +56,7 @@ pub fn encode(layout: &Layout, vector: &[f32], codes: &mut [u8]) -> Scalars {
         (Metric::L2, Quantization::F32 | Quantization::Int8) => -to_f32(stored.norm * stored.norm),
         _ => 0.0,
     };
-    Scalars {
-        scale: stored.scale,
-        norm: to_f32(norm),
-        residual: stored.residual,
-        bias,
-    }
+    Scalars { scale: stored.scale, norm: to_f32(norm), residual: stored.residual, bias }
 }
 
 /// The vector a code stands for, in the scale of the input; for Bin, +1 or -1 per component.
@@ -86,31 +70,17 @@ pub fn decode(layout: &Layout, codes: &[u8], scalars: &Scalars) -> Vec<f32> {
         Metric::Ip | Metric::L2 => 1.0,
     };
     match layout.quantization {
-        Quantization::F32 => components(codes)
-            .take(layout.dim)
-            .map(|x| to_f32(f64::from(x) * norm))
-            .collect(),
+        Quantization::F32 => {
+            components(codes).take(layout.dim).map(|x| to_f32(f64::from(x) * norm)).collect()
+        }
         Quantization::Int8 => {
             let factor = f64::from(scalars.scale) * norm;
             let values = codes[..layout.dim].iter().map(|&byte| f64::from(int8_code(byte)));
             values.map(|code| to_f32(code * factor)).collect()
         }
         Quantization::Bin => {
-            let words: Vec<u64> = codes
-                .as_chunks()
-                .0
-                .iter()
-                .map(|&word| u64::from_le_bytes(word))
-                .collect();
-            (0..layout.dim)
-                .map(|i| {
-                    if words[i / 64] >> (i % 64) & 1 == 1 {
-                        1.0
-                    } else {
-                        -1.0
-                    }
-                })
-                .collect()
+            let words: Vec<u64> = codes.as_chunks().0.iter().map(|&word| u64::from_le_bytes(word)).collect();
+            (0..layout.dim).map(|i| if words[i / 64] >> (i % 64) & 1 == 1 { 1.0 } else { -1.0 }).collect()
         }
     }
 }
@@ -145,11 +115,7 @@ fn encode_f32(metric: Metric, vector: &[f32], norm: f64, codes: &mut [u8]) -> St
         stored_squares += f64::from(stored).powi(2);
     }
     let scale = if unit > 0.0 { 1.0 } else { 0.0 };
-    Stored {
-        scale,
-        residual: round_up(error.sqrt(), norm * unit),
-        norm: stored_squares.sqrt(),
-    }
+    Stored { scale, residual: round_up(error.sqrt(), norm * unit), norm: stored_squares.sqrt() }
 }
 
 fn encode_int8(metric: Metric, vector: &[f32], norm: f64, codes: &mut [u8]) -> Stored {
@@ -163,11 +129,7 @@ fn encode_int8(metric: Metric, vector: &[f32], norm: f64, codes: &mut [u8]) -> S
         code_squares += i64::from(code) * i64::from(code);
     }
     if code_squares == 0 {
-        return Stored {
-            scale: 0.0,
-            residual: 0.0,
-            norm: 0.0,
-        };
+        return Stored { scale: 0.0, residual: 0.0, norm: 0.0 };
     }
     let code_norm = (code_squares as f64).sqrt();
     let scale = to_f32(match metric {
@@ -180,26 +142,15 @@ fn encode_int8(metric: Metric, vector: &[f32], norm: f64, codes: &mut [u8]) -> S
         error * error
     });
     let residual = round_up(errors.sum::<f64>().sqrt(), norm * unit);
-    Stored {
-        scale,
-        residual,
-        norm: code_norm * f64::from(scale),
-    }
+    Stored { scale, residual, norm: code_norm * f64::from(scale) }
 }
 
 fn encode_bin(vector: &[f32], norm: f64, codes: &mut [u8]) -> Stored {
     if norm == 0.0 {
-        return Stored {
-            scale: 0.0,
-            residual: 0.0,
-            norm: 0.0,
-        };
+        return Stored { scale: 0.0, residual: 0.0, norm: 0.0 };
     }
     for (components, word) in vector.chunks(64).zip(codes.as_chunks_mut().0) {
-        let bits = components
-            .iter()
-            .enumerate()
-            .fold(0u64, |bits, (i, &x)| bits | (u64::from(x > 0.0) << i));
+        let bits = components.iter().enumerate().fold(0u64, |bits, (i, &x)| bits | (u64::from(x > 0.0) << i));
         *word = bits.to_le_bytes();
     }
     let magnitude = 1.0 / (vector.len() as f64).sqrt();
@@ -207,11 +158,7 @@ fn encode_bin(vector: &[f32], norm: f64, codes: &mut [u8]) -> Stored {
         let error = f64::from(x) / norm - if x > 0.0 { magnitude } else { -magnitude };
         error * error
     });
-    Stored {
-        scale: 1.0,
-        residual: round_up(errors.sum::<f64>().sqrt(), 1.0),
-        norm: 1.0,
-    }
+    Stored { scale: 1.0, residual: round_up(errors.sum::<f64>().sqrt(), 1.0), norm: 1.0 }
 }
 
 /// Turns components of v into components of u; 0 for a zero vector under COSINE.
@@ -224,10 +171,7 @@ fn unit_factor(metric: Metric, norm: f64) -> f64 {
 }
 
 /// Rounds half away from zero and clamps to +-127.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "truncation after adding a half is the rounding"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "truncation after adding a half is the rounding")]
 fn round_code(value: f64) -> i8 {
     // Much cheaper than `f64::round` where the CPU baseline has no rounding instruction.
     (value + 0.5f64.copysign(value)).clamp(-MAX_CODE, MAX_CODE) as i8
@@ -237,11 +181,7 @@ fn round_code(value: f64) -> i8 {
 fn round_up(residual: f64, size: f64) -> f32 {
     let bound = residual + RESIDUAL_SLACK * (residual + size);
     let rounded = to_f32(bound);
-    if f64::from(rounded) < bound {
-        rounded.next_up()
-    } else {
-        rounded
-    }
+    if f64::from(rounded) < bound { rounded.next_up() } else { rounded }
 }
 
 #[cfg(test)]
@@ -259,11 +199,7 @@ mod tests {
     }
 
     fn int8(dim: usize, metric: Metric) -> Layout {
-        Layout {
-            dim,
-            metric,
-            quantization: Quantization::Int8,
-        }
+        Layout { dim, metric, quantization: Quantization::Int8 }
     }
 
     /// Vectors of every size an f32 can have.
@@ -332,16 +268,11 @@ mod tests {
         let (codes, scalars) = encoded(&int8(5, Metric::L2), &vector);
         let error_at = |scale: f64| -> f64 {
             let terms = vector.iter().zip(&codes);
-            terms
-                .map(|(&x, &byte)| (f64::from(x) - f64::from(int8_code(byte)) * scale).powi(2))
-                .sum()
+            terms.map(|(&x, &byte)| (f64::from(x) - f64::from(int8_code(byte)) * scale).powi(2)).sum()
         };
         let scale = f64::from(scalars.scale);
         assert!(error_at(scale) <= error_at(scale * 1.0001) && error_at(scale) <= error_at(scale * 0.9999));
-        let squares: f64 = codes
-            .iter()
-            .map(|&byte| (f64::from(int8_code(byte)) * scale).powi(2))
-            .sum();
+        let squares: f64 = codes.iter().map(|&byte| (f64::from(int8_code(byte)) * scale).powi(2)).sum();
         assert!((f64::from(scalars.bias) + squares).abs() < 1e-6);
     }
 
@@ -349,21 +280,13 @@ mod tests {
     fn f32_keeps_the_vector() {
         let vector = [1.5f32, -2.25, 1e-30];
         for metric in [Metric::Ip, Metric::L2] {
-            let layout = Layout {
-                dim: 3,
-                metric,
-                quantization: Quantization::F32,
-            };
+            let layout = Layout { dim: 3, metric, quantization: Quantization::F32 };
             let (codes, scalars) = encoded(&layout, &vector);
             assert_eq!(codes[..4], 1.5f32.to_le_bytes());
             assert_eq!(decode(&layout, &codes, &scalars), vector);
             assert!(scalars.residual < 1e-9);
         }
-        let layout = Layout {
-            dim: 2,
-            metric: Metric::Cosine,
-            quantization: Quantization::F32,
-        };
+        let layout = Layout { dim: 2, metric: Metric::Cosine, quantization: Quantization::F32 };
         let (codes, scalars) = encoded(&layout, &[3.0, -4.0]);
         assert_eq!(components(&codes).take(3).collect::<Vec<_>>(), [0.6, -0.8, 0.0]);
         assert_eq!((scalars.scale, scalars.norm), (1.0, 5.0));
@@ -373,11 +296,7 @@ mod tests {
 
     #[test]
     fn bin_packs_signs_into_little_endian_words() {
-        let layout = Layout {
-            dim: 66,
-            metric: Metric::Cosine,
-            quantization: Quantization::Bin,
-        };
+        let layout = Layout { dim: 66, metric: Metric::Cosine, quantization: Quantization::Bin };
         let mut vector = vec![-1.0f32; 66];
         (vector[0], vector[9], vector[64], vector[65]) = (1.0, 2.0, 0.5, 0.0);
         let (codes, scalars) = encoded(&layout, &vector);
@@ -394,17 +313,9 @@ mod tests {
     fn zero_and_non_finite_vectors_are_similar_to_nothing() {
         for metric in METRICS {
             for quantization in QUANTIZATIONS {
-                let layout = Layout {
-                    dim: 3,
-                    metric,
-                    quantization,
-                };
+                let layout = Layout { dim: 3, metric, quantization };
                 let (zero_codes, zero) = encoded(&layout, &[0.0; 3]);
-                assert_eq!(
-                    (zero.norm, zero.residual, zero.bias),
-                    (0.0, 0.0, 0.0),
-                    "{layout:?}"
-                );
+                assert_eq!((zero.norm, zero.residual, zero.bias), (0.0, 0.0, 0.0), "{layout:?}");
                 for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                     let (codes, scalars) = encoded(&layout, &[1.0, bad, 2.0]);
                     assert_eq!(codes, zero_codes);
@@ -421,9 +332,7 @@ mod tests {
             let layout = int8(100, metric);
             let (codes, scalars) = encoded(&layout, &[f32::MAX; 100]);
             assert!(
-                [scalars.scale, scalars.norm, scalars.residual, scalars.bias]
-                    .iter()
-                    .all(|x| x.is_finite())
+                [scalars.scale, scalars.norm, scalars.residual, scalars.bias].iter().all(|x| x.is_finite())
             );
             assert!(decode(&layout, &codes, &scalars).iter().all(|x| x.is_finite()));
         }

@@ -80,11 +80,7 @@ impl Query {
     /// # Panics
     /// If the lengths do not match.
     pub fn score_rows(&self, codes: &[u8], scales: &[f32], biases: &[f32], out: &mut [f32]) {
-        assert_eq!(
-            codes.len(),
-            out.len() * self.layout.code_bytes(),
-            "whole rows, one for each score"
-        );
+        assert_eq!(codes.len(), out.len() * self.layout.code_bytes(), "whole rows, one for each score");
         assert_eq!(scales.len(), out.len(), "one scale per row");
         let needs_biases = self.layout.metric == Metric::L2;
         assert!(!needs_biases || biases.len() == out.len(), "one bias per row");
@@ -101,11 +97,7 @@ impl Query {
     /// # Panics
     /// If the lengths do not match.
     pub fn score_originals(&self, originals: &[f32], scales: &[f32], out: &mut [f32]) {
-        assert_eq!(
-            originals.len(),
-            out.len() * self.layout.dim,
-            "whole rows, one for each score"
-        );
+        assert_eq!(originals.len(), out.len() * self.layout.dim, "whole rows, one for each score");
         let query_scale = if self.norm > 0.0 { 1.0 / self.norm } else { 0.0 };
         let (low, high) = self.score_range();
         let rows = originals.chunks_exact(self.layout.dim).zip(scales);
@@ -115,11 +107,7 @@ impl Query {
                 Metric::Ip => exact::fast_dot(&self.original, row),
                 Metric::L2 => 0.0 - exact::fast_squared_distance(&self.original, row),
             };
-            *score = if exact.is_finite() {
-                to_f32(exact).clamp(low, high)
-            } else {
-                low
-            };
+            *score = if exact.is_finite() { to_f32(exact).clamp(low, high) } else { low };
         }
     }
 
@@ -164,17 +152,13 @@ impl Query {
         let (low, high) = self.score_range();
         let query_scale = self.scalars.scale;
         let mut dots = [0i32; BLOCK_ROWS];
-        let blocks = codes
-            .chunks(BLOCK_ROWS * self.layout.code_bytes())
-            .zip(out.chunks_mut(BLOCK_ROWS));
+        let blocks = codes.chunks(BLOCK_ROWS * self.layout.code_bytes()).zip(out.chunks_mut(BLOCK_ROWS));
         for (i, (codes, out)) in blocks.enumerate() {
             let dots = &mut dots[..out.len()];
             self.kernel.dot_rows(query, codes, dots);
             let rows = i * BLOCK_ROWS..i * BLOCK_ROWS + out.len();
-            let products = dots
-                .iter()
-                .zip(&scales[rows.clone()])
-                .map(|(&dot, &scale)| dot as f32 * scale * query_scale);
+            let products =
+                dots.iter().zip(&scales[rows.clone()]).map(|(&dot, &scale)| dot as f32 * scale * query_scale);
             // `max` then `min` also turns a NaN (which takes overflow and underflow at once) into the worst score.
             if self.layout.metric == Metric::L2 {
                 // -||q - x||^2 = 2 q.x - ||x||^2 - ||q||^2
@@ -261,11 +245,7 @@ mod tests {
 
     fn scores(query: &Query, rows: &Rows) -> Vec<f32> {
         let mut out = vec![f32::NAN; rows.scales.len()];
-        let biases: &[f32] = if query.layout.metric == Metric::L2 {
-            &rows.biases
-        } else {
-            &[]
-        };
+        let biases: &[f32] = if query.layout.metric == Metric::L2 { &rows.biases } else { &[] };
         query.score_rows(&rows.codes, &rows.scales, biases, &mut out);
         out
     }
@@ -377,19 +357,12 @@ mod tests {
             let vector: Vec<f32> = (0..dim).map(|i| (i as f32 * 0.7).sin() * 3.0 + 0.01).collect();
             for (metric, best) in [(Metric::Cosine, 1.0), (Metric::L2, 0.0)] {
                 for quantization in QUANTIZATIONS {
-                    let layout = Layout {
-                        dim,
-                        metric,
-                        quantization,
-                    };
+                    let layout = Layout { dim, metric, quantization };
                     let query = Query::new(&layout, &vector);
                     assert_eq!(query.exact(&vector).to_bits(), f32::to_bits(best));
                     if quantization != Quantization::Bin {
                         let score = scores(&query, &encode_all(&layout, std::slice::from_ref(&vector)))[0];
-                        assert!(
-                            (score - best).abs() <= 2e-6 * dim as f32 * 9.0,
-                            "{layout:?} {score}"
-                        );
+                        assert!((score - best).abs() <= 2e-6 * dim as f32 * 9.0, "{layout:?} {score}");
                     }
                 }
             }
@@ -398,37 +371,23 @@ mod tests {
 
     #[test]
     fn vectors_without_direction_score_zero_and_the_worst_distance() {
-        let odd = [
-            vec![0.0; 3],
-            vec![f32::NAN, 1.0, 1.0],
-            vec![f32::INFINITY, 1.0, 1.0],
-        ];
+        let odd = [vec![0.0; 3], vec![f32::NAN, 1.0, 1.0], vec![f32::INFINITY, 1.0, 1.0]];
         let good = [1.0f32, 2.0, 3.0];
         for quantization in QUANTIZATIONS {
             for metric in METRICS {
-                let layout = Layout {
-                    dim: 3,
-                    metric,
-                    quantization,
-                };
+                let layout = Layout { dim: 3, metric, quantization };
                 for (i, vector) in odd.iter().enumerate() {
                     let expected = match (metric, i) {
                         (Metric::L2, 0) => -14.0,
                         (Metric::L2, _) => f32::MIN,
                         _ => 0.0,
                     };
-                    let queries = [
-                        (Query::new(&layout, &good), &vector[..]),
-                        (Query::new(&layout, vector), &good),
-                    ];
+                    let queries =
+                        [(Query::new(&layout, &good), &vector[..]), (Query::new(&layout, vector), &good)];
                     for (query, row) in queries {
                         assert_eq!(query.exact(row), expected);
                         let score = scores(&query, &encode_all(&layout, &[row.to_vec()]))[0];
-                        let expected = if quantization == Quantization::Bin {
-                            0.0
-                        } else {
-                            expected
-                        };
+                        let expected = if quantization == Quantization::Bin { 0.0 } else { expected };
                         assert!(
                             score == expected || (score - expected).abs() < 0.2,
                             "{layout:?} {i}: {score}"
@@ -441,19 +400,10 @@ mod tests {
 
     #[test]
     fn scores_of_huge_vectors_are_finite() {
-        let vectors = vec![
-            vec![f32::MAX; 70],
-            vec![f32::MIN; 70],
-            vec![1.0; 70],
-            vec![0.0; 70],
-        ];
+        let vectors = vec![vec![f32::MAX; 70], vec![f32::MIN; 70], vec![1.0; 70], vec![0.0; 70]];
         for metric in METRICS {
             for quantization in QUANTIZATIONS {
-                let layout = Layout {
-                    dim: 70,
-                    metric,
-                    quantization,
-                };
+                let layout = Layout { dim: 70, metric, quantization };
                 let rows = encode_all(&layout, &vectors);
                 for vector in &vectors {
                     let query = Query::new(&layout, vector);
@@ -466,14 +416,8 @@ mod tests {
 
     #[test]
     fn unaligned_f32_rows_score_the_same() {
-        let layout = Layout {
-            dim: 20,
-            metric: Metric::Ip,
-            quantization: Quantization::F32,
-        };
-        let vectors: Vec<Vec<f32>> = (0..3)
-            .map(|i| (0..20).map(|j| (i * j) as f32).collect())
-            .collect();
+        let layout = Layout { dim: 20, metric: Metric::Ip, quantization: Quantization::F32 };
+        let vectors: Vec<Vec<f32>> = (0..3).map(|i| (0..20).map(|j| (i * j) as f32).collect()).collect();
         let rows = encode_all(&layout, &vectors);
         let query = Query::new(&layout, &vectors[2]);
         let expected = scores(&query, &rows);

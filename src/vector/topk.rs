@@ -24,16 +24,8 @@ pub struct TopK {
 impl TopK {
     /// An empty selection of at most `k` results. Takes memory only as results arrive.
     pub fn new(k: usize) -> Self {
-        let worst = if k == 0 {
-            (f32::INFINITY, 0)
-        } else {
-            (f32::NEG_INFINITY, u64::MAX)
-        };
-        TopK {
-            k,
-            buffer: Vec::new(),
-            worst,
-        }
+        let worst = if k == 0 { (f32::INFINITY, 0) } else { (f32::NEG_INFINITY, u64::MAX) };
+        TopK { k, buffer: Vec::new(), worst }
     }
 
     /// The score that must be beaten; `NEG_INFINITY` until `k` results were pushed. It never exceeds the score
@@ -55,10 +47,7 @@ impl TopK {
     /// # Panics
     /// If `live` has fewer bits than there are scores.
     pub fn offer_block(&mut self, scores: &[f32], first_row: u64, live: &[u64]) {
-        assert!(
-            live.len() >= scores.len().div_ceil(WORD_ROWS),
-            "a live bit for every score"
-        );
+        assert!(live.len() >= scores.len().div_ceil(WORD_ROWS), "a live bit for every score");
         let mut word_row = first_row;
         for (word_scores, &word) in scores.chunks(WORD_ROWS).zip(live) {
             if word != 0 && self.any_qualifies(word_scores, word_row) {
@@ -84,9 +73,7 @@ impl TopK {
         if first_row >= row {
             scores.iter().fold(false, |any, &score| any | (score > threshold))
         } else {
-            scores
-                .iter()
-                .fold(false, |any, &score| any | (score >= threshold))
+            scores.iter().fold(false, |any, &score| any | (score >= threshold))
         }
     }
 
@@ -138,10 +125,7 @@ mod tests {
     }
 
     fn expected(k: usize, all: impl Iterator<Item = (f32, u64)>) -> Vec<(f32, u64)> {
-        let mut all: Vec<_> = all
-            .filter(|(score, _)| !score.is_nan())
-            .map(|(s, r)| (s + 0.0, r))
-            .collect();
+        let mut all: Vec<_> = all.filter(|(score, _)| !score.is_nan()).map(|(s, r)| (s + 0.0, r)).collect();
         all.sort_by(best_first);
         all.truncate(k);
         all

@@ -1,4 +1,8 @@
-"""Fixtures of the client suites."""
+"""Fixtures of the client suites. To run them, after cargo build --release:
+
+pip install -r tests/clients/requirements.txt
+pytest tests/clients
+"""
 
 import os
 import shutil

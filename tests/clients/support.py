@@ -60,7 +60,16 @@ class Server:
     def start(self):
         """Starts it and waits for the first answer to PING; `start_s` tells how long that took."""
         self.port = free_port()
-        args = [self.program, "--port", str(self.port), "--bind", HOST, "--dir", str(self.folder), *self.options]
+        args = [
+            self.program,
+            "--port",
+            str(self.port),
+            "--bind",
+            HOST,
+            "--dir",
+            str(self.folder),
+            *self.options,
+        ]
         with open(self.log, "ab") as log:
             begin = time.perf_counter()
             self.process = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -246,5 +255,5 @@ def info_of(client, key):
     answer = client.execute_command("VINFO", key)
     if not isinstance(answer, dict):
         answer = dict(zip(answer[::2], answer[1::2]))
-    text = lambda value: value.decode() if isinstance(value, bytes) else value  # noqa: E731
+    text = lambda value: value.decode() if isinstance(value, bytes) else value
     return {text(field): text(value) for field, value in answer.items()}

@@ -113,7 +113,9 @@ def test_setting_attributes_makes_no_rows(new_server):
                 assert pipe.execute() == [1] * len(vectors)
         info = info_of(client, KEY)
         assert (info["rows"], info["attributes-count"]) == (rows, len(vectors))
-        found = client.execute_command("VSIM", KEY, "FP32", vectors[0].tobytes(), "COUNT", 5, "FILTER", ".round == 2")
+        found = client.execute_command(
+            "VSIM", KEY, "FP32", vectors[0].tobytes(), "COUNT", 5, "FILTER", ".round == 2"
+        )
         assert len(found) == 5
 
 

@@ -30,7 +30,10 @@ def run(tool, server, *arguments, feed=b"", fails=False):
 
 def fill(redis_cli, server, *options):
     for element, vector in (("a", (1, 0)), ("b", (0, 1)), ("c", (2, 1))):
-        assert run(redis_cli, server, *options, "VADD", "k", "VALUES", 2, *vector, element) in ("1\n", "(true)\n")
+        assert run(redis_cli, server, *options, "VADD", "k", "VALUES", 2, *vector, element) in (
+            "1\n",
+            "(true)\n",
+        )
 
 
 def test_one_shot(redis_cli, server):
@@ -46,7 +49,9 @@ def test_one_shot(redis_cli, server):
 def test_resp3(redis_cli, server):
     fill(redis_cli, server)
     assert run(redis_cli, server, "-3", "--no-raw", "VISMEMBER", "k", "a") == "(true)\n"
-    scores = run(redis_cli, server, "-3", "--no-raw", "VSIM", "k", "ELE", "a", "WITHSCORES", "COUNT", 2).splitlines()
+    scores = run(
+        redis_cli, server, "-3", "--no-raw", "VSIM", "k", "ELE", "a", "WITHSCORES", "COUNT", 2
+    ).splitlines()
     assert scores[0].startswith('1# "a" => (double) ') and scores[1].startswith('2# "c" => (double) ')
     info = json.loads(run(redis_cli, server, "-3", "--json", "VINFO", "k"))
     assert (info["size"], info["vector-dim"]) == (3, 2)
@@ -56,7 +61,11 @@ def test_resp3(redis_cli, server):
 def test_binary_argument_from_stdin(redis_cli, server):
     blob = struct.pack("<3f", 0.5, -1, 2)
     assert run(redis_cli, server, "-X", "blob", "VADD", "x", "FP32", "blob", "e", feed=blob) == "1\n"
-    assert [round(float(line), 1) for line in run(redis_cli, server, "VEMB", "x", "e").split()] == [0.5, -1.0, 2.0]
+    assert [round(float(line), 1) for line in run(redis_cli, server, "VEMB", "x", "e").split()] == [
+        0.5,
+        -1.0,
+        2.0,
+    ]
 
 
 def test_commands_from_stdin(redis_cli, server):
@@ -82,7 +91,9 @@ def test_interactive_session_with_hints(redis_cli, server):
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", ROWS, COLUMNS, 0, 0))
     environment = dict(os.environ, TERM="xterm", REDISCLI_HISTFILE="/dev/null")
     command = [redis_cli, "-h", HOST, "-p", str(server.port)]
-    process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=environment, close_fds=True)
+    process = subprocess.Popen(
+        command, stdin=slave, stdout=slave, stderr=slave, env=environment, close_fds=True
+    )
     os.close(slave)
     shown = b""
 
@@ -141,7 +152,9 @@ def test_password(redis_cli, new_server, protocol):
     arguments = (*protocol, "--no-auth-warning")
     assert "NOAUTH" in run(redis_cli, server, "PING")
     assert run(redis_cli, server, *arguments, "-a", "correct horse", "PING") == "PONG\n"
-    assert run(redis_cli, server, *arguments, "--user", "default", "--pass", "correct horse", "PING") == "PONG\n"
+    assert (
+        run(redis_cli, server, *arguments, "--user", "default", "--pass", "correct horse", "PING") == "PONG\n"
+    )
     refused = run(redis_cli, server, *arguments, "-a", "wrong", "PING")
     assert "NOAUTH" in refused
     fill(redis_cli, server, *arguments, "-a", "correct horse")
@@ -150,7 +163,9 @@ def test_password(redis_cli, new_server, protocol):
 def test_stat_and_csv(redis_cli, server):
     assert "PONG" in run(redis_cli, server, "-r", 3, "-i", 0, "PING")
     assert run(redis_cli, server, "--csv", "CONFIG", "GET", "appendonly") == '"appendonly","yes"\n'
-    seconds = subprocess.Popen([redis_cli, "-p", str(server.port), "--stat", "-i", "0.02"], stdout=subprocess.PIPE)
+    seconds = subprocess.Popen(
+        [redis_cli, "-p", str(server.port), "--stat", "-i", "0.02"], stdout=subprocess.PIPE
+    )
     try:
         lines = [seconds.stdout.readline().decode() for _ in range(4)]
     finally:

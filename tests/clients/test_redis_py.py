@@ -74,7 +74,10 @@ def test_password(new_server, protocol):
         assert "correct horse" not in str(client.config_get("*"))
     with server.client(protocol=protocol, username="default") as client:
         assert client.ping() is True
-    with server.client(protocol=protocol, password="wrong") as client, pytest.raises(redis.AuthenticationError):
+    with (
+        server.client(protocol=protocol, password="wrong") as client,
+        pytest.raises(redis.AuthenticationError),
+    ):
         client.ping()
     with server.client(protocol=protocol, password=None) as client, pytest.raises(redis.AuthenticationError):
         client.ping()
@@ -103,7 +106,20 @@ def test_hello_gives_the_map_of_the_contract(client):
 
 
 def test_command_table(client):
-    names = ("VADD", "VSIM", "VREM", "VCARD", "VDIM", "VEMB", "VGETATTR", "VSETATTR", "VINFO", "VISMEMBER", "MULTI", "PING")
+    names = (
+        "VADD",
+        "VSIM",
+        "VREM",
+        "VCARD",
+        "VDIM",
+        "VEMB",
+        "VGETATTR",
+        "VSETATTR",
+        "VINFO",
+        "VISMEMBER",
+        "MULTI",
+        "PING",
+    )
     assert client.command_count() >= len(names)
     assert len(client.execute_command("COMMAND INFO", *names)) == len(names)
     docs = client.execute_command("COMMAND DOCS", "VADD")
@@ -185,7 +201,12 @@ def test_vset_elements(client):
     assert client.execute_command("VISMEMBER", "k", "missing") == 0
     assert client.execute_command("VISMEMBER", "missing", "a") == 0
     info = vset.vinfo("k")
-    assert (info["quant-type"], info["vector-dim"], info["size"], info["attributes-count"]) == ("int8", 3, 3, 2)
+    assert (info["quant-type"], info["vector-dim"], info["size"], info["attributes-count"]) == (
+        "int8",
+        3,
+        3,
+        2,
+    )
     assert vset.vinfo("missing") is None
 
 
@@ -273,7 +294,9 @@ def test_vadd_errors_change_nothing(client, arguments, error):
 def test_names_are_bytes(server):
     with server.client() as client:
         element, attributes = bytes(range(256)), b"\xff not JSON \x00"
-        assert client.execute_command("VADD", b"k\x00\xff", "FP32", blob(X), element, "SETATTR", attributes) == 1
+        assert (
+            client.execute_command("VADD", b"k\x00\xff", "FP32", blob(X), element, "SETATTR", attributes) == 1
+        )
         assert client.execute_command("VADD", b"k\x00\xff", "FP32", blob(Y), b"") == 1
         assert client.execute_command("VSIM", b"k\x00\xff", "ELE", element) == [element, b""]
         assert raw(client, "VGETATTR", b"k\x00\xff", element) == attributes
@@ -321,7 +344,9 @@ def test_saving(client):
     assert client.vset().vcard("k") == 3
 
 
-@pytest.mark.parametrize("end", [{}, {"nosave": True}, {"save": True}, signal.SIGTERM, signal.SIGINT], ids=str)
+@pytest.mark.parametrize(
+    "end", [{}, {"nosave": True}, {"save": True}, signal.SIGTERM, signal.SIGINT], ids=str
+)
 def test_a_clean_end_keeps_everything_and_exits_with_0(new_server, end):
     server = new_server()
     with server.client() as client:
@@ -448,7 +473,9 @@ def test_transaction_helper_and_discard(client):
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_asyncio(server, protocol):
     async def run():
-        async with redis.asyncio.Redis(host=HOST, port=server.port, protocol=protocol, decode_responses=True) as client:
+        async with redis.asyncio.Redis(
+            host=HOST, port=server.port, protocol=protocol, decode_responses=True
+        ) as client:
             vset = client.vset()
             assert await client.ping() is True
             assert await vset.vadd("k", X, "a", attributes={"n": 1}) == 1
@@ -474,10 +501,15 @@ def test_asyncio(server, protocol):
 
 def test_asyncio_many_at_once(server):
     async def run():
-        pool = redis.asyncio.BlockingConnectionPool(host=HOST, port=server.port, max_connections=20, timeout=60)
+        pool = redis.asyncio.BlockingConnectionPool(
+            host=HOST, port=server.port, max_connections=20, timeout=60
+        )
         async with redis.asyncio.Redis(connection_pool=pool) as client:
             vectors = np.random.default_rng(3).standard_normal((500, 16)).astype(np.float32)
-            add = [client.execute_command("VADD", "k", "FP32", v.tobytes(), f"e{row}") for row, v in enumerate(vectors)]
+            add = [
+                client.execute_command("VADD", "k", "FP32", v.tobytes(), f"e{row}")
+                for row, v in enumerate(vectors)
+            ]
             assert await asyncio.gather(*add) == [1] * len(vectors)
             find = [client.execute_command("VSIM", "k", "FP32", v.tobytes(), "COUNT", 1) for v in vectors]
             assert await asyncio.gather(*find) == [[f"e{row}".encode()] for row in range(len(vectors))]

@@ -34,21 +34,12 @@ pub fn command<T: AsRef<[u8]>>(words: &[T]) -> Command {
 
 /// A vector as little-endian f32.
 pub fn fp32(vector: &[f32]) -> Vec<u8> {
-    vector
-        .iter()
-        .flat_map(|component| component.to_le_bytes())
-        .collect()
+    vector.iter().flat_map(|component| component.to_le_bytes()).collect()
 }
 
 /// `VADD key FP32 ... element options`.
 pub fn vadd(key: &str, vector: &[f32], element: &str, options: &str) -> Command {
-    let mut command = command(&[
-        b"VADD",
-        key.as_bytes(),
-        b"FP32",
-        &fp32(vector),
-        element.as_bytes(),
-    ]);
+    let mut command = command(&[b"VADD", key.as_bytes(), b"FP32", &fp32(vector), element.as_bytes()]);
     command.extend(words(options));
     command
 }
@@ -81,9 +72,7 @@ pub enum Value {
 impl Value {
     /// The items of an array, or panics.
     pub fn items(&self) -> &[Value] {
-        let Self::Array(items) = self else {
-            panic!("not an array: {self}")
-        };
+        let Self::Array(items) = self else { panic!("not an array: {self}") };
         items
     }
 
@@ -92,9 +81,9 @@ impl Value {
         match self {
             Self::Double(number) => *number,
             Self::Integer(number) => *number as f64,
-            Self::Bulk(text) => String::from_utf8_lossy(text)
-                .parse()
-                .unwrap_or_else(|_| panic!("no number: {self}")),
+            Self::Bulk(text) => {
+                String::from_utf8_lossy(text).parse().unwrap_or_else(|_| panic!("no number: {self}"))
+            }
             _ => panic!("not a number: {self}"),
         }
     }
@@ -102,14 +91,8 @@ impl Value {
     /// The value of a name in a map or in a flat array of names and values, or panics.
     pub fn field(&self, name: &str) -> &Value {
         let found = match self {
-            Self::Map(pairs) => pairs
-                .iter()
-                .find(|(key, _)| key.text() == name)
-                .map(|(_, value)| value),
-            Self::Array(items) => items
-                .chunks(2)
-                .find(|pair| pair[0].text() == name)
-                .map(|pair| &pair[1]),
+            Self::Map(pairs) => pairs.iter().find(|(key, _)| key.text() == name).map(|(_, value)| value),
+            Self::Array(items) => items.chunks(2).find(|pair| pair[0].text() == name).map(|pair| &pair[1]),
             _ => None,
         };
         found.unwrap_or_else(|| panic!("no {name} in {self}"))
@@ -148,12 +131,7 @@ impl fmt::Display for Value {
                 write!(
                     out,
                     "{{{}}}",
-                    join(
-                        pairs
-                            .iter()
-                            .map(|(key, value)| format!("{key}=>{value}"))
-                            .collect()
-                    )
+                    join(pairs.iter().map(|(key, value)| format!("{key}=>{value}")).collect())
                 )
             }
         }
@@ -188,11 +166,9 @@ impl From<resp3::types::BytesFrame> for Value {
             F::Null => Self::Null,
             F::Array { data, .. } => Self::Array(data.into_iter().map(Self::from).collect()),
             F::Set { data, .. } => Self::Array(data.into_iter().map(Self::from).collect()),
-            F::Map { data, .. } => Self::Map(
-                data.into_iter()
-                    .map(|(key, value)| (key.into(), value.into()))
-                    .collect(),
-            ),
+            F::Map { data, .. } => {
+                Self::Map(data.into_iter().map(|(key, value)| (key.into(), value.into())).collect())
+            }
             other => panic!("unexpected frame {other:?}"),
         }
     }
@@ -212,11 +188,7 @@ impl Client {
         stream.set_read_timeout(Some(WAIT_MAX))?;
         stream.set_write_timeout(Some(WAIT_MAX))?;
         stream.set_nodelay(true)?;
-        Ok(Self {
-            stream,
-            received: BytesMut::new(),
-            protocol: 2,
-        })
+        Ok(Self { stream, received: BytesMut::new(), protocol: 2 })
     }
 
     /// Sends `HELLO` and reads in that version from then on.

@@ -42,22 +42,14 @@ pub fn clustered(rng: &mut Rng, count: usize, dim: usize) -> Vec<Vec<f32>> {
     (0..count)
         .map(|_| {
             let centre = &centres[rng.below(clusters)];
-            centre
-                .iter()
-                .map(|component| component + 0.4 * rng.normal())
-                .collect()
+            centre.iter().map(|component| component + 0.4 * rng.normal()).collect()
         })
         .collect()
 }
 
 /// Cosine in f64.
 pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let dot = |a: &[f32], b: &[f32]| {
-        a.iter()
-            .zip(b)
-            .map(|(&x, &y)| f64::from(x) * f64::from(y))
-            .sum::<f64>()
-    };
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
@@ -147,12 +139,7 @@ impl Model {
         let elements: Vec<String> = elements.collect();
         let questions: Vec<Command> = elements
             .iter()
-            .flat_map(|element| {
-                [
-                    command(&["VEMB", key, element]),
-                    command(&["VGETATTR", key, element]),
-                ]
-            })
+            .flat_map(|element| [command(&["VEMB", key, element]), command(&["VGETATTR", key, element])])
             .collect();
         let replies = client.pipeline(&questions);
         let mut model = Self::default();

@@ -7,12 +7,10 @@
 pub mod client;
 pub mod data;
 
-use std::collections::HashSet;
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process, ExitStatus, Output, Stdio};
-use std::sync::Mutex;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -54,28 +52,24 @@ impl Server {
     /// As [`Server::start_in`]; gives the exit code and what was printed if the server refuses to start.
     pub fn try_start_in(root: &Path, options: &[&str]) -> Result<Self, (Option<i32>, String)> {
         let before = output(root).len();
-        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let mut server = Self {
-            process: spawn(root, address.port(), options),
-            address,
+            process: spawn(root, options),
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
             root: root.to_owned(),
             _folder: None,
         };
         let begin = Instant::now();
         loop {
-            if let Some(status) = server.process.try_wait().unwrap() {
-                return Err((status.code(), server.output()[before..].to_owned()));
+            let ended = server.process.try_wait().unwrap();
+            let printed = server.output()[before..].to_owned();
+            if let Some(status) = ended {
+                return Err((status.code(), printed));
             }
-            if let Ok(mut client) = Client::connect(address)
-                && client.try_call(&words("PING")).is_ok()
-            {
+            if let Some(port) = port_told(&printed) {
+                server.address.set_port(port);
                 return Ok(server);
             }
-            assert!(
-                begin.elapsed() < WAIT_MAX,
-                "the server does not answer: {}",
-                server.output()
-            );
+            assert!(begin.elapsed() < WAIT_MAX, "the server does not start: {printed}");
             sleep(PAUSE);
         }
     }
@@ -141,35 +135,29 @@ impl Drop for Server {
     }
 }
 
-fn spawn(root: &Path, port: u16, options: &[&str]) -> Child {
-    let file = |name| {
-        File::options()
-            .create(true)
-            .append(true)
-            .open(root.join(name))
-            .unwrap()
-    };
-    let (port, dir) = (port.to_string(), root.join("data"));
+/// Starts the program on a port that the system chooses, so that servers never meet.
+fn spawn(root: &Path, options: &[&str]) -> Child {
+    let output = File::options().create(true).append(true).open(root.join("output")).unwrap();
     Process::new(PROGRAM)
-        .args([
-            "--bind",
-            "127.0.0.1",
-            "--port",
-            &port,
-            "--dir",
-            dir.to_str().unwrap(),
-        ])
         .args(options)
+        .args(["--bind", "127.0.0.1", "--port", "0", "--dir"])
+        .arg(root.join("data"))
         .stdin(Stdio::null())
-        .stdout(file("stdout"))
-        .stderr(file("stderr"))
+        .stdout(output.try_clone().unwrap())
+        .stderr(output)
         .spawn()
         .unwrap()
 }
 
+/// The port in the line that says that the server is ready.
+fn port_told(printed: &str) -> Option<u16> {
+    let (_, after) = printed.rsplit_once("ready to accept connections on port ")?;
+    let (port, _) = after.split_once('\n')?;
+    port.trim().parse().ok()
+}
+
 fn output(root: &Path) -> String {
-    let read = |name| String::from_utf8_lossy(&fs::read(root.join(name)).unwrap_or_default()).into_owned();
-    read("stdout") + &read("stderr")
+    String::from_utf8_lossy(&fs::read(root.join("output")).unwrap_or_default()).into_owned()
 }
 
 fn wait_for(process: &mut Child, root: &Path) -> ExitStatus {
@@ -194,26 +182,7 @@ pub fn refused_start(root: &Path, options: &[&str]) -> (Option<i32>, String) {
 
 /// Runs the program to its end.
 pub fn run(arguments: &[&str]) -> Output {
-    Process::new(PROGRAM)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
-}
-
-/// A port of 127.0.0.1 that nobody uses, outside the range that the system gives to outgoing connections, and given
-/// to nobody else in this process.
-pub fn free_port() -> u16 {
-    static GIVEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
-    let mut given = GIVEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let given = given.get_or_insert_default();
-    let first = std::process::id() % 20_000;
-    (0..20_000)
-        .map(|step| (10_000 + (first + step) % 20_000) as u16)
-        .find(|&port| {
-            !given.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() && given.insert(port)
-        })
-        .unwrap()
+    Process::new(PROGRAM).args(arguments).stdin(Stdio::null()).output().unwrap()
 }
 
 /// All files below a folder, as paths relative to it, sorted.

@@ -20,10 +20,7 @@ pub(super) fn find_fields<'a>(
     if missing == 0 {
         return true;
     }
-    let mut scanner = Scanner {
-        bytes: attributes,
-        at: 0,
-    };
+    let mut scanner = Scanner { bytes: attributes, at: 0 };
     if !scanner.takes(b'{') {
         return false;
     }
@@ -128,10 +125,7 @@ impl<'a> Scanner<'a> {
         let inner = self.bytes.get(self.at..)?.strip_prefix(b"\"")?;
         let (len, escaped) = quoted_len(inner, b'"')?;
         self.at += len + 2;
-        Some(Text {
-            raw: &inner[..len],
-            escaped,
-        })
+        Some(Text { raw: &inner[..len], escaped })
     }
 
     /// Takes all that could belong to a number, whether it makes sense or not.
@@ -146,9 +140,7 @@ impl<'a> Scanner<'a> {
     /// Reads `word`, which must end there.
     fn word(&mut self, word: &[u8]) -> Option<()> {
         let rest = self.bytes[self.at..].strip_prefix(word)?;
-        let ends = rest
-            .first()
-            .is_none_or(|&next| is_blank(next) || matches!(next, b',' | b']' | b'}'));
+        let ends = rest.first().is_none_or(|&next| is_blank(next) || matches!(next, b',' | b']' | b'}'));
         self.at += word.len();
         ends.then_some(())
     }

@@ -141,11 +141,7 @@ impl<'a> Lexer<'a> {
         };
         self.at += len + 2;
         let raw = &inner[..len];
-        Some(Literal::Text(if escaped {
-            unescape(raw).into()
-        } else {
-            raw.into()
-        }))
+        Some(Literal::Text(if escaped { unescape(raw).into() } else { raw.into() }))
     }
 
     fn tuple(&mut self) -> Option<Literal> {
@@ -210,21 +206,13 @@ mod tests {
         assert_eq!(tokens(b")-1"), Ok(vec![Token::Close, minus(), number(1.0)]));
         assert_eq!(tokens(b"(-1"), Ok(vec![Token::Open, number(-1.0)]));
         assert_eq!(tokens(b".n-1"), Ok(vec![Token::Selector(b"n-1")]));
-        assert_eq!(
-            tokens(b".n -1"),
-            Ok(vec![Token::Selector(b"n"), minus(), number(1.0)])
-        );
+        assert_eq!(tokens(b".n -1"), Ok(vec![Token::Selector(b"n"), minus(), number(1.0)]));
     }
 
     #[test]
     fn a_symbol_that_begins_another_comes_after_it() {
         for (index, (text, _)) in SYMBOLS.iter().enumerate() {
-            assert!(
-                SYMBOLS[..index]
-                    .iter()
-                    .all(|(earlier, _)| !text.starts_with(earlier)),
-                "{text:?}"
-            );
+            assert!(SYMBOLS[..index].iter().all(|(earlier, _)| !text.starts_with(earlier)), "{text:?}");
         }
     }
 

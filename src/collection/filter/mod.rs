@@ -98,9 +98,7 @@ impl Filter {
         if expr.len() > MAX_FILTER_BYTES {
             return Err(FilterError::TooLong);
         }
-        Ok(Filter {
-            program: Arc::new(parser::parse(expr)?),
-        })
+        Ok(Filter { program: Arc::new(parser::parse(expr)?) })
     }
 
     /// Whether an element with these attributes (a JSON object, as stored) passes. Never fails: attributes that are not

@@ -30,9 +30,7 @@ fn word(text: &[u8]) -> Option<f64> {
         b"inf" | b"infinity" => Some(f64::INFINITY),
         b"nan" => Some(f64::NAN),
         [b'n', b'a', b'n', b'(', tag @ .., b')']
-            if tag
-                .iter()
-                .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_') =>
+            if tag.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_') =>
         {
             Some(f64::NAN)
         }
@@ -83,9 +81,9 @@ fn signed_integer(text: &[u8]) -> Option<i64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let magnitude = digits.iter().fold(0i64, |sum, &digit| {
-        sum.saturating_mul(10).saturating_add(i64::from(digit - b'0'))
-    });
+    let magnitude = digits
+        .iter()
+        .fold(0i64, |sum, &digit| sum.saturating_mul(10).saturating_add(i64::from(digit - b'0')));
     Some(sign * magnitude)
 }
 

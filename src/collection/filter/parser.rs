@@ -46,24 +46,14 @@ pub(super) fn parse(expr: &[u8]) -> Result<Program, FilterError> {
     let tokens = lexer::tokens(expr).map_err(syntax)?;
     let mut fields: Vec<Box<[u8]>> = tokens
         .iter()
-        .filter_map(|token| {
-            if let Token::Selector(name) = token {
-                Some(Box::from(*name))
-            } else {
-                None
-            }
-        })
+        .filter_map(|token| if let Token::Selector(name) = token { Some(Box::from(*name)) } else { None })
         .collect();
     fields.sort_unstable();
     fields.dedup();
     let mut parser = Parser {
         tokens: tokens.into_iter().peekable(),
         stack_now: 0,
-        program: Program {
-            fields,
-            steps: Vec::new(),
-            stack_len: 0,
-        },
+        program: Program { fields, steps: Vec::new(), stack_len: 0 },
     };
     let parsed = parser.binary(0, 0).and_then(|()| parser.end());
     match parsed {
@@ -100,11 +90,8 @@ impl Parser<'_> {
                 BinaryOp::And => self.decided(false, tighter, depth)?,
                 _ => {
                     // "**" groups to the right: its right operand may be another one.
-                    let right = if op == BinaryOp::Power {
-                        (tighter - 1, depth + 1)
-                    } else {
-                        (tighter, depth)
-                    };
+                    let right =
+                        if op == BinaryOp::Power { (tighter - 1, depth + 1) } else { (tighter, depth) };
                     self.binary(right.0, right.1)?;
                     self.program.steps.push(Step::Binary(op));
                     self.stack_now -= 1;
@@ -117,17 +104,11 @@ impl Parser<'_> {
     /// The rest of `and` or `or` behind the operator: nothing of it runs if the left side is `decided_by`.
     fn decided(&mut self, decided_by: bool, precedence: u8, depth: usize) -> Result<(), Refusal> {
         let decide_at = self.program.steps.len();
-        self.program.steps.push(Step::Decide {
-            decided_by,
-            skip_to: 0,
-        });
+        self.program.steps.push(Step::Decide { decided_by, skip_to: 0 });
         self.stack_now -= 1;
         self.binary(precedence, depth)?;
         self.program.steps.push(Step::Truth);
-        self.program.steps[decide_at] = Step::Decide {
-            decided_by,
-            skip_to: self.program.steps.len(),
-        };
+        self.program.steps[decide_at] = Step::Decide { decided_by, skip_to: self.program.steps.len() };
         Ok(())
     }
 
@@ -144,9 +125,7 @@ impl Parser<'_> {
             }
             Some(Token::Open) => {
                 self.binary(0, depth + 1)?;
-                self.tokens
-                    .next_if(|token| matches!(token, Token::Close))
-                    .ok_or(Refusal::Syntax)?;
+                self.tokens.next_if(|token| matches!(token, Token::Close)).ok_or(Refusal::Syntax)?;
             }
             Some(Token::Not | Token::Binary(_) | Token::Close) | None => return Err(Refusal::Syntax),
         }
@@ -159,11 +138,7 @@ impl Parser<'_> {
     }
 
     fn end(&mut self) -> Result<(), Refusal> {
-        if self.tokens.next().is_some() {
-            Err(Refusal::Syntax)
-        } else {
-            Ok(())
-        }
+        if self.tokens.next().is_some() { Err(Refusal::Syntax) } else { Ok(()) }
     }
 
     /// Takes the next token if it is an operator that binds at least as tightly as `precedence`.

@@ -38,9 +38,7 @@ fn truth_of_each_kind_of_value() {
         "1", "-1", "0/0", "\"x\"", "\"0\"", "[0]", "[]", ".n", ".s", ".t", ".e", ".no", ".b", "!.z", "!.es",
         "!.nu",
     ]);
-    all_false(&[
-        "0", "-0", "\"\"", "''", ".z", ".es", ".nu", ".f", "null", "!.n", "![]", "not 1",
-    ]);
+    all_false(&["0", "-0", "\"\"", "''", ".z", ".es", ".nu", ".f", "null", "!.n", "![]", "not 1"]);
 }
 
 #[test]
@@ -68,14 +66,7 @@ fn precedence_and_grouping() {
         ".n == 5 == 1",
         "1 in [1] in [1]",
     ]);
-    all_false(&[
-        "(1 or 0) and 0",
-        "3 > 2 > 1",
-        "1 == 5 in [5]",
-        "!.n ** 2",
-        "0 and 0 or 0",
-        "!(1)",
-    ]);
+    all_false(&["(1 or 0) and 0", "3 > 2 > 1", "1 == 5 in [5]", "!.n ** 2", "0 and 0 or 0", "!(1)"]);
 }
 
 #[test]
@@ -212,14 +203,7 @@ fn comparison_and_arithmetic_are_numeric() {
         "1. == 1",
         "2e308 > 1e308",
     ]);
-    all_false(&[
-        "\"abc\" < \"b\"",
-        ".s > 0",
-        ".n < 5",
-        ".n > 5",
-        "\"nan\" < 1",
-        "\"nan\" >= 1",
-    ]);
+    all_false(&["\"abc\" < \"b\"", ".s > 0", ".n < 5", ".n > 5", "\"nan\" < 1", "\"nan\" >= 1"]);
 }
 
 #[test]
@@ -299,10 +283,7 @@ fn elements_without_attributes_never_pass() {
     assert!(!constant.matches(None));
     assert!(!constant.matches(Some(b"")));
     for not_an_object in ["{}", "[1]", "junk", "{", " "] {
-        assert!(
-            constant.matches(Some(not_an_object.as_bytes())),
-            "{not_an_object}"
-        );
+        assert!(constant.matches(Some(not_an_object.as_bytes())), "{not_an_object}");
         assert!(!passes(".a or 1", not_an_object), "{not_an_object}");
     }
 }
@@ -417,9 +398,7 @@ fn a_field_behind_broken_text_or_with_an_unusable_value_is_missing() {
 #[test]
 fn many_fields_and_values_work_too() {
     let name = |index: usize| format!("f{index}");
-    let attributes: Vec<String> = (0..50)
-        .map(|index| format!("\"{}\":{index}", name(index)))
-        .collect();
+    let attributes: Vec<String> = (0..50).map(|index| format!("\"{}\":{index}", name(index))).collect();
     let attributes = format!("{{{}}}", attributes.join(","));
     let sum: Vec<String> = (0..50).map(|index| format!(".{}", name(index))).collect();
     assert!(passes(&format!("{} == 1225", sum.join(" + ")), &attributes));
@@ -486,29 +465,16 @@ fn syntax_errors_name_the_place() {
         ("[1,2", "[1,2"),
         ("[\"a]", "[\"a]"),
     ] {
-        assert_eq!(
-            String::from_utf8(near(expr.as_bytes())).unwrap(),
-            expected,
-            "{expr}"
-        );
+        assert_eq!(String::from_utf8(near(expr.as_bytes())).unwrap(), expected, "{expr}");
     }
 }
 
 #[test]
 fn errors_are_one_clear_line() {
     let text = |expr: &[u8]| Filter::parse(expr).unwrap_err().to_string();
-    assert_eq!(
-        text(b".a ?\r\n\xff"),
-        "syntax error in FILTER expression near: ?  \u{fffd}"
-    );
-    assert_eq!(
-        text(&[b'1'; MAX_FILTER_BYTES + 1]),
-        "FILTER expression is longer than 8192 bytes"
-    );
-    assert_eq!(
-        text("(".repeat(65).as_bytes()),
-        "FILTER expression is nested deeper than 64 levels"
-    );
+    assert_eq!(text(b".a ?\r\n\xff"), "syntax error in FILTER expression near: ?  \u{fffd}");
+    assert_eq!(text(&[b'1'; MAX_FILTER_BYTES + 1]), "FILTER expression is longer than 8192 bytes");
+    assert_eq!(text("(".repeat(65).as_bytes()), "FILTER expression is nested deeper than 64 levels");
 }
 
 #[test]
@@ -523,14 +489,7 @@ fn length_and_nesting_are_bounded() {
 
     // Every level of precedence inside every parenthesis.
     let level = "0 or 1 and 1 == 1 + 0 * (";
-    assert!(passes(
-        &format!(
-            "{}1{}",
-            level.repeat(MAX_FILTER_DEPTH),
-            ")".repeat(MAX_FILTER_DEPTH)
-        ),
-        "{}"
-    ));
+    assert!(passes(&format!("{}1{}", level.repeat(MAX_FILTER_DEPTH), ")".repeat(MAX_FILTER_DEPTH)), "{}"));
 
     // What does not nest may go on to the end.
     assert!(passes(&format!("{}1", "!".repeat(8190)), "{}"));

@@ -84,11 +84,7 @@ fn print(expr: &Expr, level: usize) -> String {
         Expr::Not(operand) => format!("not {}", print(operand, LEVELS.len())),
         Expr::Binary(left, op, right) => {
             let own = level_of(op);
-            let (left_level, right_level) = if *op == "**" {
-                (own + 1, own)
-            } else {
-                (own, own + 1)
-            };
+            let (left_level, right_level) = if *op == "**" { (own + 1, own) } else { (own, own + 1) };
             let text = format!("{} {op} {}", print(left, left_level), print(right, right_level));
             if own < level { format!("({text})") } else { text }
         }
@@ -97,10 +93,7 @@ fn print(expr: &Expr, level: usize) -> String {
 
 fn print_literal(value: &Json) -> String {
     match value {
-        Json::Array(items) => format!(
-            "[{}]",
-            items.iter().map(print_literal).collect::<Vec<_>>().join(",")
-        ),
+        Json::Array(items) => format!("[{}]", items.iter().map(print_literal).collect::<Vec<_>>().join(",")),
         Json::Number(number) => number.as_f64().unwrap().to_string(),
         // Quotes, backslashes and line ends are escaped as in JSON.
         other => other.to_string(),
@@ -153,11 +146,7 @@ fn apply(left: &Json, op: &str, right: &Json) -> Json {
 
 /// JSON has no infinity and no NaN: they travel as objects, which no attribute can bring here.
 fn from_number(value: f64) -> Json {
-    if value.is_finite() {
-        json!(value)
-    } else {
-        json!({ "bits": value.to_bits() })
-    }
+    if value.is_finite() { json!(value) } else { json!({ "bits": value.to_bits() }) }
 }
 
 fn number(value: &Json) -> f64 {

@@ -33,10 +33,7 @@ pub(super) fn quoted_len(bytes: &[u8], quote: u8) -> Option<(usize, bool)> {
     let mut at = 0;
     let mut escaped = false;
     loop {
-        at += bytes
-            .get(at..)?
-            .iter()
-            .position(|&byte| byte == quote || byte == b'\\')?;
+        at += bytes.get(at..)?.iter().position(|&byte| byte == quote || byte == b'\\')?;
         if bytes[at] == quote {
             return Some((at, escaped));
         }
@@ -57,11 +54,7 @@ pub(super) struct Text<'a> {
 impl<'a> Text<'a> {
     /// The string's bytes; allocates only if there are escapes to decode.
     pub fn bytes(self) -> Cow<'a, [u8]> {
-        if self.escaped {
-            Cow::Owned(unescape(self.raw))
-        } else {
-            Cow::Borrowed(self.raw)
-        }
+        if self.escaped { Cow::Owned(unescape(self.raw)) } else { Cow::Borrowed(self.raw) }
     }
 
     /// Whether the string has no bytes.
@@ -119,12 +112,6 @@ mod tests {
         assert!(plain(b"a\xffb").contains(plain(b"\xffb")));
         assert!(!plain(b"a\xffb").contains(plain(b"\xfe")));
         assert!(plain(b"abc").contains(plain(b"")));
-        assert!(
-            Text {
-                raw: br#"x\"y"#,
-                escaped: true
-            }
-            .contains(plain(b"x\""))
-        );
+        assert!(Text { raw: br#"x\"y"#, escaped: true }.contains(plain(b"x\"")));
     }
 }

@@ -21,10 +21,7 @@ impl Literal {
         match self {
             Literal::Null => Value::Null,
             Literal::Number(number) => Value::Number(*number),
-            Literal::Text(bytes) => Value::Text(Text {
-                raw: bytes,
-                escaped: false,
-            }),
+            Literal::Text(bytes) => Value::Text(Text { raw: bytes, escaped: false }),
             Literal::Tuple(items) => Value::Tuple(items),
         }
     }

@@ -31,10 +31,7 @@ impl Avx2 {
 fn dot_rows(query: &QueryCodes, rows: &[u8], out: &mut [i32]) {
     let query = query.codes().as_chunks::<WIDTH_BYTES>().0;
     let row_bytes = query.len() * WIDTH_BYTES;
-    for (rows, out) in rows
-        .chunks(GROUP_ROWS * row_bytes)
-        .zip(out.chunks_mut(GROUP_ROWS))
-    {
+    for (rows, out) in rows.chunks(GROUP_ROWS * row_bytes).zip(out.chunks_mut(GROUP_ROWS)) {
         let mut sums = [_mm256_setzero_si256(); GROUP_ROWS];
         for (sum, row) in sums.iter_mut().zip(rows.chunks_exact(row_bytes)) {
             *sum = dot(query, row);
@@ -55,10 +52,7 @@ fn dot(query: &[[i8; WIDTH_BYTES]], row: &[u8]) -> __m256i {
         // SAFETY: a prefetch of any address is harmless; the loads read the 32 bytes of the two arrays.
         let (q, v) = unsafe {
             _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
-            (
-                _mm256_loadu_si256(query.as_ptr().cast()),
-                _mm256_loadu_si256(block.as_ptr().cast()),
-            )
+            (_mm256_loadu_si256(query.as_ptr().cast()), _mm256_loadu_si256(block.as_ptr().cast()))
         };
         let v = _mm256_xor_si256(v, flip);
         let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(v), _mm256_sign_epi8(q, v));
@@ -73,10 +67,7 @@ fn dot(query: &[[i8; WIDTH_BYTES]], row: &[u8]) -> __m256i {
 fn add_lanes(sums: [__m256i; GROUP_ROWS]) -> [i32; GROUP_ROWS] {
     let [a, b, c, d] = sums;
     let halves = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
-    let total = _mm_add_epi32(
-        _mm256_castsi256_si128(halves),
-        _mm256_extracti128_si256::<1>(halves),
-    );
+    let total = _mm_add_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256::<1>(halves));
     let mut out = [0; GROUP_ROWS];
     // SAFETY: writes the 16 bytes of the array.
     unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), total) };

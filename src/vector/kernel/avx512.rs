@@ -58,10 +58,7 @@ fn dot(query: &[[i8; WIDTH_BYTES]], row: &[u8]) -> __m512i {
         // SAFETY: a prefetch of any address is harmless; the loads read the 64 bytes of the two arrays.
         let (q, v) = unsafe {
             _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
-            (
-                _mm512_loadu_si512(query.as_ptr().cast()),
-                _mm512_loadu_si512(block.as_ptr().cast()),
-            )
+            (_mm512_loadu_si512(query.as_ptr().cast()), _mm512_loadu_si512(block.as_ptr().cast()))
         };
         sum = _mm512_dpbusd_epi32(sum, v, q);
     }

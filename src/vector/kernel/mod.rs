@@ -45,10 +45,7 @@ impl QueryCodes {
         assert!((1..=MAX_DIM).contains(&codes.len()), "1 to MAX_DIM codes");
         let mut codes: Vec<i8> = codes.iter().map(|&code| code.max(-i8::MAX)).collect();
         codes.resize(codes.len().next_multiple_of(CODE_ALIGN_BYTES), 0);
-        let offset = codes
-            .iter()
-            .map(|&code| i32::from(CODE_OFFSET) * i32::from(code))
-            .sum();
+        let offset = codes.iter().map(|&code| i32::from(CODE_OFFSET) * i32::from(code)).sum();
         QueryCodes { codes, offset }
     }
 
@@ -86,10 +83,7 @@ impl Kernel {
     /// All kernels this CPU can run, fastest first. The last is always [`Kernel::Scalar`].
     pub fn supported() -> Vec<Kernel> {
         #[cfg(target_arch = "x86_64")]
-        let fast = [
-            Avx512Vnni::new().map(Kernel::Avx512Vnni),
-            Avx2::new().map(Kernel::Avx2),
-        ];
+        let fast = [Avx512Vnni::new().map(Kernel::Avx512Vnni), Avx2::new().map(Kernel::Avx2)];
         #[cfg(not(target_arch = "x86_64"))]
         let fast: [Option<Kernel>; 0] = [];
         fast.into_iter().flatten().chain([Kernel::Scalar]).collect()
@@ -97,9 +91,7 @@ impl Kernel {
 
     /// The kernel called `name`, if this CPU can run it.
     pub fn by_name(name: &str) -> Option<Kernel> {
-        Kernel::supported()
-            .into_iter()
-            .find(|kernel| kernel.name() == name)
+        Kernel::supported().into_iter().find(|kernel| kernel.name() == name)
     }
 
     /// Its name: `scalar`, `avx2` or `avx512vnni`.
@@ -119,11 +111,7 @@ impl Kernel {
     /// # Panics
     /// If the length of `rows` does not match.
     pub fn dot_rows(self, query: &QueryCodes, rows: &[u8], out: &mut [i32]) {
-        assert_eq!(
-            rows.len(),
-            out.len() * query.codes.len(),
-            "whole rows, one for each result"
-        );
+        assert_eq!(rows.len(), out.len() * query.codes.len(), "whole rows, one for each result");
         match self {
             Kernel::Scalar => scalar::dot_rows(query, rows, out),
             #[cfg(target_arch = "x86_64")]
@@ -151,19 +139,13 @@ mod tests {
 
     /// The definition, in i64, without any of the kernels' tricks.
     fn dot_slowly(query: &[i8], row: &[u8]) -> i64 {
-        query
-            .iter()
-            .zip(row)
-            .map(|(&q, &v)| i64::from(q) * (i64::from(v) - 128))
-            .sum()
+        query.iter().zip(row).map(|(&q, &v)| i64::from(q) * (i64::from(v) - 128)).sum()
     }
 
     fn check_all_kernels(codes: &[i8], rows: &[u8], row_count: usize) -> Result<(), TestCaseError> {
         let query = QueryCodes::new(codes);
-        let expected: Vec<i64> = rows
-            .chunks_exact(query.codes.len())
-            .map(|row| dot_slowly(&query.codes, row))
-            .collect();
+        let expected: Vec<i64> =
+            rows.chunks_exact(query.codes.len()).map(|row| dot_slowly(&query.codes, row)).collect();
         prop_assert_eq!(expected.len(), row_count);
         for kernel in Kernel::supported() {
             let mut out = vec![i32::MIN; row_count];
