@@ -43,6 +43,7 @@ pub struct Config {
     pub auto_aof_rewrite_min_size_bytes: u64,
     pub maxmemory_bytes: u64,
     pub search_threads: usize,
+    pub enable_debug_command: bool,
     pub loglevel: LogLevel,
     pub logfile: PathBuf,
 }
@@ -129,6 +130,7 @@ impl Default for Config {
             auto_aof_rewrite_min_size_bytes: 0,
             maxmemory_bytes: 0,
             search_threads: 0,
+            enable_debug_command: false,
             loglevel: LogLevel::Nothing,
             logfile: PathBuf::new(),
         };

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
+use super::names::NameOrder;
 use super::sealed::SealedRows;
-use super::{CollectionError, MAX_CHUNK_NAME_BYTES, MAX_CHUNK_ORIGINAL_BYTES};
+use super::{CollectionError, MAX_CHUNK_NAME_BYTES, MAX_CHUNK_ORIGINAL_BYTES, Params};
 use crate::vector::arena::{MAX_ROWS, NewRow, RowArena, RowShape, Run};
-use crate::vector::quant::Scalars;
+use crate::vector::quant::{self, Scalars};
 
 /// An element's attributes: any bytes.
 pub type Attributes = Arc<[u8]>;
@@ -108,6 +109,8 @@ pub struct Chunk {
     pub overlay: OrdMap<u16, Option<Attributes>>,
     /// No row is added any more.
     pub closed: bool,
+    /// The order of the rows' names.
+    pub name_order: Arc<NameOrder>,
 }
 
 impl Chunk {
@@ -121,6 +124,7 @@ impl Chunk {
             live_rows: 0,
             overlay: OrdMap::new(),
             closed: false,
+            name_order: Arc::default(),
         }
     }
 
@@ -218,6 +222,18 @@ impl Chunk {
         self.closed = true;
     }
 
+    /// Vector of a row, dead or alive: its original, or what its codes stand for where no originals are kept.
+    ///
+    /// # Errors
+    /// When the file that holds it is damaged there.
+    pub fn vector(&self, params: &Params, offset: usize) -> Result<Cow<'_, [f32]>, CollectionError> {
+        if params.row_shape().original_len > 0 {
+            return self.rows.original(offset).map(Cow::Borrowed);
+        }
+        let (codes, scalars) = (self.rows.codes(offset), self.rows.scalars(offset));
+        Ok(Cow::Owned(quant::decode(&params.layout, codes, &scalars)))
+    }
+
     /// Bytes of memory taken, mapped files not counted.
     pub fn size_bytes(&self) -> usize {
         // A node of the ordered map costs about as much again as its entries.
@@ -227,14 +243,11 @@ impl Chunk {
             Rows::Sealed(_) => 0,
         };
         let attributes: usize = self.overlay.values().flatten().map(|value| value.len()).sum();
-        size_of::<Self>() + rows + self.live.len() * 8 + self.overlay.len() * OVERLAY_ENTRY_BYTES + attributes
-    }
-
-    /// The vector to show for a row: its original, or what the codes give.
-    ///
-    /// # Errors
-    /// When the file that holds it is damaged there.
-    pub fn vector(&self, offset: u16) -> Result<Cow<'_, [f32]>, CollectionError> {
-        self.rows.original(usize::from(offset)).map(Cow::Borrowed)
+        size_of::<Self>()
+            + rows
+            + self.live.len() * 8
+            + self.overlay.len() * OVERLAY_ENTRY_BYTES
+            + attributes
+            + self.name_order.size_bytes()
     }
 }

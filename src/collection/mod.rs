@@ -7,6 +7,7 @@
 pub mod chunk;
 pub mod filter;
 pub mod ids;
+pub mod names;
 pub mod sealed;
 pub mod search;
 #[cfg(test)]
@@ -104,6 +105,18 @@ impl RowId {
     }
 }
 
+/// Which index a collection may get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IndexKind {
+    /// The server decides.
+    #[default]
+    Auto,
+    /// None: searches scan.
+    Flat,
+    /// A graph.
+    Hnsw,
+}
+
 /// What is fixed when a collection is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Params {
@@ -113,6 +126,34 @@ pub struct Params {
     pub projection_input_dim: u32,
     /// The graph's M.
     pub m: u32,
+    /// The graph's EF when it is built.
+    pub ef: u32,
+    /// Whether the f32 originals are kept beside the codes.
+    pub raw: bool,
+    /// Made by VCREATE: lives on when it is empty, and VADD inherits what it does not name.
+    pub declared: bool,
+    /// Which index it may get.
+    pub index: IndexKind,
+}
+
+impl Params {
+    /// The graph's M when none is given.
+    pub const DEFAULT_M: u32 = 16;
+    /// The graph's EF when none is given.
+    pub const DEFAULT_EF: u32 = 200;
+
+    /// What a VADD without options makes, in this layout.
+    pub fn new(layout: Layout) -> Self {
+        Self {
+            layout,
+            projection_input_dim: 0,
+            m: Self::DEFAULT_M,
+            ef: Self::DEFAULT_EF,
+            raw: true,
+            declared: false,
+            index: IndexKind::Auto,
+        }
+    }
 }
 
 impl Params {
@@ -121,7 +162,7 @@ impl Params {
         let quantised = self.layout.quantization != Quantization::F32;
         RowShape {
             code_bytes: if quantised { self.layout.code_bytes() } else { 0 },
-            original_len: self.layout.dim,
+            original_len: if self.raw || !quantised { self.layout.dim } else { 0 },
             biased: self.layout.metric == Metric::L2,
         }
     }
@@ -182,6 +223,8 @@ pub struct Collection {
     pub params: Params,
     /// Number of the last change to it, for WATCH.
     pub stamp: u64,
+    /// When it goes by itself, unix milliseconds.
+    pub expires_ms: Option<u64>,
     /// Ascending by number.
     pub chunks: Vec<Arc<Chunk>>,
     /// Number the next chunk gets.
@@ -199,6 +242,7 @@ impl Collection {
             uid,
             params,
             stamp: 0,
+            expires_ms: None,
             chunks: Vec::new(),
             next_chunk: 0,
             attributes_count: 0,
@@ -300,12 +344,18 @@ impl Collection {
         self.live_chunk(row).attributes(row.offset())
     }
 
-    /// Vector of a live row.
+    /// Vector of a live row: its original, or what its codes stand for where no originals are kept.
     ///
     /// # Errors
     /// When the file that holds it is damaged there.
     pub fn vector(&self, row: RowId) -> Result<Cow<'_, [f32]>, CollectionError> {
-        self.live_chunk(row).vector(row.offset())
+        self.live_chunk(row).vector(&self.params, usize::from(row.offset()))
+    }
+
+    /// Codes and scalars of a live row.
+    pub fn encoded(&self, row: RowId) -> (&[u8], Scalars) {
+        let rows = &self.live_chunk(row).rows;
+        (rows.codes(usize::from(row.offset())), rows.scalars(usize::from(row.offset())))
     }
 
     fn chunk_mut(&mut self, row: RowId) -> &mut Chunk {
@@ -342,7 +392,7 @@ impl Collection {
         let row = self.append(&NewRow {
             codes: &encoded.codes,
             scalars: encoded.scalars,
-            original: vector,
+            original: if self.params.row_shape().original_len > 0 { vector } else { &[] },
             name: element,
         });
         self.set_id(element, current, Some(row));

@@ -194,8 +194,8 @@ impl<'a> Running<'a> {
 
     fn score_exact(&mut self, chunk: &Chunk, first: usize, words: &[u64], scores: &mut [f32]) {
         for at in set_bits(words) {
-            match chunk.rows.original(first + at) {
-                Ok(original) => scores[at] = self.request.query.exact(original),
+            match chunk.vector(&self.request.collection.params, first + at) {
+                Ok(vector) => scores[at] = self.request.query.exact(&vector),
                 Err(error) => self.failed = Some(error),
             }
         }

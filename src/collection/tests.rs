@@ -12,11 +12,7 @@ use crate::vector::Query;
 const DIM: usize = 8;
 
 fn params(quantization: Quantization) -> Params {
-    Params {
-        layout: Layout { dim: DIM, metric: Metric::Cosine, quantization },
-        projection_input_dim: 0,
-        m: 16,
-    }
+    Params::new(Layout { dim: DIM, metric: Metric::Cosine, quantization })
 }
 
 fn vector(seed: u32) -> Vec<f32> {

@@ -13,6 +13,7 @@ use super::session::Session;
 use super::table::{self, COMMANDS, CommandSpec};
 use super::{CommandError, Context, Shutdown, Waiting};
 use crate::store::StoreError;
+use crate::{glob, logging};
 
 const SYNTAX: CommandError = CommandError::text("ERR syntax error");
 
@@ -38,8 +39,61 @@ pub(super) fn command(_: &mut Session, _: &Context, request: &Request) -> Result
             _ => request.args().skip(2).filter_map(table::find).map(docs).collect(),
         }));
     }
+    if is_word(verb, "LIST") {
+        return command_list(request);
+    }
+    if is_word(verb, "GETKEYS") {
+        return command_keys(request);
+    }
     let verb = String::from_utf8_lossy(verb).into_owned();
     Err(CommandError::Text(format!("ERR unknown subcommand '{verb}'. Try COMMAND HELP.").into()))
+}
+
+/// `COMMAND LIST [FILTERBY ACLCAT category | PATTERN pattern | MODULE name]`
+fn command_list(request: &Request) -> Result<Reply, CommandError> {
+    let name = |spec: &CommandSpec| Reply::Bulk(Bytes::from(spec.error_name().into_owned()));
+    if request.len() == 2 {
+        return Ok(Reply::Array(COMMANDS.iter().map(name).collect()));
+    }
+    if request.len() != 5 || !is_word(request.arg(2), "FILTERBY") {
+        return Err(SYNTAX);
+    }
+    let (kind, value) = (request.arg(3), request.arg(4));
+    let text = String::from_utf8_lossy(value).to_lowercase();
+    let is_listed: Box<dyn Fn(&&CommandSpec) -> bool> = if is_word(kind, "ACLCAT") {
+        Box::new(move |spec| spec.acl_categories().any(|category| category == text))
+    } else if is_word(kind, "PATTERN") {
+        Box::new(move |spec| glob::matches(text.as_bytes(), spec.name.as_bytes()))
+    } else if is_word(kind, "MODULE") {
+        Box::new(move |spec| text == "vectorset" && spec.flags.contains(&"module"))
+    } else {
+        return Err(SYNTAX);
+    };
+    Ok(Reply::Array(COMMANDS.iter().filter(|spec| is_listed(spec)).map(name).collect()))
+}
+
+/// `COMMAND GETKEYS command [arg ...]`
+fn command_keys(request: &Request) -> Result<Reply, CommandError> {
+    let spec = request.get(2).and_then(table::find);
+    let spec = spec.ok_or(CommandError::text("ERR Invalid command specified"))?;
+    let arguments = request.len() - 2;
+    if !spec.takes(arguments) {
+        return Err(CommandError::text("ERR Invalid number of arguments specified for command"));
+    }
+    let (first, last, step) = spec.keys;
+    let from_end = i64::try_from(arguments).unwrap_or(i64::MAX) + last;
+    let last = if last < 0 { from_end } else { last };
+    let places = (first..=last).step_by(usize::try_from(step).unwrap_or(1).max(1));
+    let keys: Vec<Reply> = places
+        .filter(|&place| place > 0)
+        .filter_map(|place| usize::try_from(place).ok())
+        .filter(|place| *place < arguments)
+        .map(|place| Reply::bulk(request.arg(2 + place)))
+        .collect();
+    if keys.is_empty() {
+        return Err(CommandError::text("ERR The command has no key arguments"));
+    }
+    Ok(Reply::Array(keys))
 }
 
 fn command_info(request: &Request) -> Reply {
@@ -52,13 +106,20 @@ fn command_info(request: &Request) -> Reply {
     })
 }
 
-/// `CONFIG GET pattern [pattern ...]`
+/// `CONFIG GET pattern [pattern ...] | SET option value [option value ...]`
 pub(super) fn config(_: &mut Session, context: &Context, request: &Request) -> Result<Reply, CommandError> {
     let verb = request.arg(1);
-    if !is_word(verb, "GET") {
+    if is_word(verb, "GET") {
+        config_get(context, request)
+    } else if is_word(verb, "SET") {
+        config_set(context, request)
+    } else {
         let verb = String::from_utf8_lossy(verb).into_owned();
-        return Err(CommandError::Text(format!("ERR unknown subcommand '{verb}'. Try CONFIG HELP.").into()));
+        Err(CommandError::Text(format!("ERR unknown subcommand '{verb}'. Try CONFIG HELP.").into()))
     }
+}
+
+fn config_get(context: &Context, request: &Request) -> Result<Reply, CommandError> {
     if request.len() < 3 {
         return Err(CommandError::Arity("config|get".into()));
     }
@@ -74,6 +135,29 @@ pub(super) fn config(_: &mut Session, context: &Context, request: &Request) -> R
     let pairs =
         found.into_iter().map(|(name, value)| (Reply::bulk(name.as_bytes()), Reply::Bulk(value.into())));
     Ok(Reply::Map(pairs.collect()))
+}
+
+/// All of it or nothing.
+fn config_set(context: &Context, request: &Request) -> Result<Reply, CommandError> {
+    if request.len() < 4 || !request.len().is_multiple_of(2) {
+        return Err(CommandError::Arity("config|set".into()));
+    }
+    let mut changed = context.config().clone();
+    for at in (2..request.len()).step_by(2) {
+        let (name, value) = (request.arg(at), request.arg(at + 1));
+        let name = String::from_utf8_lossy(name);
+        let failed = |why: String| {
+            CommandError::Text(
+                format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}").into(),
+            )
+        };
+        let value = std::str::from_utf8(value).map_err(|_| failed("the value is not text".to_owned()))?;
+        changed.set_at_run_time(&name, value).map_err(|error| failed(error.to_string()))?;
+    }
+    logging::set_level(changed.loglevel);
+    context.store.configure(&changed);
+    *context.config.write().unwrap_or_else(std::sync::PoisonError::into_inner) = changed;
+    Ok(Reply::ok())
 }
 
 /// `LASTSAVE`

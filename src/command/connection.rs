@@ -1,12 +1,12 @@
-//! The connection itself: PING, ECHO, QUIT, HELLO, AUTH, SELECT, CLIENT.
+//! The connection itself: PING, ECHO, QUIT, HELLO, AUTH, SELECT, RESET.
 
+use super::client::checked_name;
 use super::parse::{integer, is_word};
 use super::reply::{Protocol, Reply};
 use super::request::Request;
 use super::session::Session;
 use super::{CommandError, Context};
 use crate::access;
-use crate::clock;
 
 /// The version of Redis whose behaviour clients may expect.
 pub const REDIS_VERSION: &str = "8.2.0";
@@ -122,7 +122,7 @@ pub(super) fn hello(
     }
     session.protocol = protocol;
     if let Some(name) = name {
-        session.name = name;
+        session.client.about(|about| about.name = name);
     }
     let field = |name, value| (Reply::text(name), value);
     let version = if protocol == Protocol::Resp3 { 3 } else { 2 };
@@ -136,84 +136,15 @@ pub(super) fn hello(
         field("server", Reply::text("redis")),
         field("version", Reply::text(REDIS_VERSION)),
         field("proto", Reply::Integer(version)),
-        field("id", Reply::Integer(i64::try_from(session.id).unwrap_or(i64::MAX))),
+        field("id", Reply::Integer(i64::try_from(session.client.id).unwrap_or(i64::MAX))),
         field("mode", Reply::text("standalone")),
         field("role", Reply::text("master")),
         field("modules", Reply::Array(vec![module])),
     ]))
 }
 
-fn checked_name(name: &[u8]) -> Result<Vec<u8>, CommandError> {
-    if name.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
-        Ok(name.to_vec())
-    } else {
-        Err(CommandError::text("ERR Client names cannot contain spaces, newlines or special characters."))
-    }
-}
-
-/// `CLIENT ID | INFO | GETNAME | SETNAME name | SETINFO LIB-NAME name | SETINFO LIB-VER version`
-pub(super) fn client(session: &mut Session, _: &Context, request: &Request) -> Result<Reply, CommandError> {
-    let verb = request.arg(1);
-    let arity = |name: &'static str, len: usize| match request.len() == len {
-        true => Ok(()),
-        false => Err(CommandError::Arity(format!("client|{name}").into())),
-    };
-    if is_word(verb, "ID") {
-        arity("id", 2)?;
-        Ok(Reply::Integer(i64::try_from(session.id).unwrap_or(i64::MAX)))
-    } else if is_word(verb, "INFO") {
-        arity("info", 2)?;
-        Ok(Reply::Verbatim(describe(session) + "\n"))
-    } else if is_word(verb, "GETNAME") {
-        arity("getname", 2)?;
-        Ok(if session.name.is_empty() { Reply::Null } else { Reply::bulk(&session.name) })
-    } else if is_word(verb, "SETNAME") {
-        arity("setname", 3)?;
-        session.name = checked_name(request.arg(2))?;
-        Ok(Reply::ok())
-    } else if is_word(verb, "SETINFO") {
-        arity("setinfo", 4)?;
-        set_info(session, request)
-    } else {
-        let verb = String::from_utf8_lossy(verb).into_owned();
-        Err(CommandError::Text(format!("ERR unknown subcommand '{verb}'. Try CLIENT HELP.").into()))
-    }
-}
-
-fn set_info(session: &mut Session, request: &Request) -> Result<Reply, CommandError> {
-    let (option, value) = (request.arg(2), request.arg(3));
-    let field = if is_word(option, "LIB-NAME") {
-        &mut session.library
-    } else if is_word(option, "LIB-VER") {
-        &mut session.library_version
-    } else {
-        let option = String::from_utf8_lossy(option).into_owned();
-        return Err(CommandError::Text(format!("ERR Unrecognized option '{option}'").into()));
-    };
-    if !value.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
-        let option = String::from_utf8_lossy(option).to_lowercase();
-        let text = format!("ERR {option} cannot contain spaces, newlines or special characters.");
-        return Err(CommandError::Text(text.into()));
-    }
-    *field = value.to_vec();
-    Ok(Reply::ok())
-}
-
-fn describe(session: &Session) -> String {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let age_s = clock::now_ms().saturating_sub(session.accepted_ms) / 1000;
-    let queued =
-        session.transaction.as_ref().map_or(-1, |queued| i64::try_from(queued.commands.len()).unwrap_or(-1));
-    format!(
-        "id={} addr={} laddr={} name={} age={age_s} idle=0 flags=N db=0 sub=0 psub=0 ssub=0 multi={queued} watch={} \
-         resp={} cmd=client|info user=default lib-name={} lib-ver={}",
-        session.id,
-        session.peer,
-        session.local,
-        text(&session.name),
-        session.watched.len(),
-        if session.protocol == Protocol::Resp3 { 3 } else { 2 },
-        text(&session.library),
-        text(&session.library_version),
-    )
+/// `RESET`: as if newly connected.
+pub(super) fn reset(session: &mut Session, context: &Context, _: &Request) -> Result<Reply, CommandError> {
+    session.reset(context.config().requirepass.is_empty());
+    Ok(Reply::simple("RESET"))
 }

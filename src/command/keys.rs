@@ -1,9 +1,16 @@
-//! Keys as such: DBSIZE, EXISTS, TYPE, DEL, UNLINK, FLUSHDB, FLUSHALL.
+//! Keys as such: DBSIZE, EXISTS, TYPE, DEL, UNLINK, FLUSHDB, FLUSHALL, SCAN, KEYS, RANDOMKEY, RENAME.
 
+use std::hash::{BuildHasher, RandomState};
+
+use super::parse::{integer, is_word};
 use super::reply::Reply;
-use super::{Call, CommandError, Outcome, WriteOp};
+use super::{Call, CommandError, Outcome, WriteOp, live};
+use crate::glob;
 use crate::store::change::Change;
 use crate::store::state::{Applied, Key};
+
+/// Keys a SCAN looks at when COUNT is not given.
+const DEFAULT_SCAN_COUNT: usize = 10;
 
 fn count(value: usize) -> Reply {
     Reply::Integer(i64::try_from(value).unwrap_or(i64::MAX))
@@ -33,6 +40,7 @@ pub(super) fn del(call: &Call<'_>) -> Result<WriteOp, CommandError> {
     Ok(Box::new(move |txn| {
         let mut dropped = 0;
         for key in keys {
+            live(txn, namespace, &key);
             dropped += usize::from(txn.apply(&Change::Drop { namespace, key }, None) == Applied::Yes);
         }
         count(dropped)
@@ -50,6 +58,80 @@ pub(super) fn flush(call: &Call<'_>) -> Result<WriteOp, CommandError> {
     }
     Ok(Box::new(move |txn| {
         txn.apply(&Change::Flush { namespace }, None);
+        Reply::ok()
+    }))
+}
+
+/// `SCAN cursor [MATCH pattern] [COUNT n] [TYPE name]`: keys are kept in the order of a hash, and the cursor is a place in it.
+pub(super) fn scan(call: &Call<'_>) -> Result<Outcome, CommandError> {
+    const SYNTAX: CommandError = CommandError::text("ERR syntax error");
+    let cursor = std::str::from_utf8(call.request.arg(1)).ok().and_then(|cursor| cursor.parse::<u64>().ok());
+    let cursor = cursor.ok_or(CommandError::text("ERR invalid cursor"))?;
+    let (mut pattern, mut count, mut typed) = (None, DEFAULT_SCAN_COUNT, true);
+    let mut next = 2;
+    while let Some(word) = call.request.get(next) {
+        let value = call.request.get(next + 1).ok_or(SYNTAX)?;
+        next += 2;
+        if is_word(word, "MATCH") {
+            pattern = Some(value);
+        } else if is_word(word, "COUNT") {
+            let number = integer(value);
+            let number = number.ok_or(CommandError::text("ERR value is not an integer or out of range"))?;
+            count = usize::try_from(number).ok().filter(|&count| count > 0).ok_or(SYNTAX)?;
+        } else if is_word(word, "TYPE") {
+            typed = is_word(value, "vectorset");
+        } else {
+            return Err(SYNTAX);
+        }
+    }
+    let mut keys = call.live_keys(cursor);
+    let mut found = Vec::new();
+    let mut last = None;
+    for (key, _) in keys.by_ref().take(count) {
+        last = Some(key.cursor());
+        if typed && pattern.is_none_or(|pattern| glob::matches(pattern, key.name())) {
+            found.push(Reply::bulk(key.name()));
+        }
+    }
+    // Keys of the same hash belong to one page.
+    let mut more = None;
+    for (key, _) in keys {
+        if Some(key.cursor()) != last {
+            more = Some(key.cursor());
+            break;
+        }
+        if typed && pattern.is_none_or(|pattern| glob::matches(pattern, key.name())) {
+            found.push(Reply::bulk(key.name()));
+        }
+    }
+    let cursor = Reply::Bulk(more.unwrap_or(0).to_string().into());
+    Ok(Outcome::Reply(Reply::Array(vec![cursor, Reply::Array(found)])))
+}
+
+/// `KEYS pattern`
+pub(super) fn keys(call: &Call<'_>) -> Result<Outcome, CommandError> {
+    let pattern = call.request.arg(1);
+    let keys = call.live_keys(0).filter(|(key, _)| glob::matches(pattern, key.name()));
+    Ok(Outcome::Reply(Reply::Array(keys.map(|(key, _)| Reply::bulk(key.name())).collect())))
+}
+
+/// `RANDOMKEY`: the first key from a random place on.
+pub(super) fn randomkey(call: &Call<'_>) -> Result<Outcome, CommandError> {
+    let place = RandomState::new().hash_one(0) >> 1;
+    let found = call.live_keys(place).next().or_else(|| call.live_keys(0).next());
+    Ok(Outcome::Reply(found.map_or(Reply::Null, |(key, _)| Reply::bulk(key.name()))))
+}
+
+/// `RENAME key newkey`
+pub(super) fn rename(call: &Call<'_>) -> Result<WriteOp, CommandError> {
+    let (namespace, key, to) = (call.namespace, call.key(1), call.key(2));
+    Ok(Box::new(move |txn| {
+        if live(txn, namespace, &key).is_none() {
+            return Reply::error("ERR no such key");
+        }
+        if key != to {
+            txn.apply(&Change::Rename { namespace, key, to }, None);
+        }
         Reply::ok()
     }))
 }

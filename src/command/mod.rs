@@ -2,7 +2,12 @@
 //! typed, asks the store, and shapes the reply. Nothing here knows of sockets.
 
 mod admin;
+pub mod client;
 mod connection;
+mod debug;
+mod docs;
+mod elements;
+pub mod expire;
 mod info;
 mod keys;
 pub mod parse;
@@ -12,6 +17,7 @@ pub mod session;
 pub mod table;
 pub mod transaction;
 mod vadd;
+mod vcreate;
 mod vectors;
 mod vsim;
 
@@ -22,13 +28,16 @@ use std::sync::{Arc, RwLock};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::clock;
 use crate::collection::search::SearchRequest;
 use crate::collection::{Collection, CollectionError};
 use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::store::change::Change;
 use crate::store::executor::search_here;
 use crate::store::state::{Key, NamespaceId, Snapshot};
 use crate::store::{Store, Txn};
+use client::Clients;
 use reply::Reply;
 use request::Request;
 use session::Session;
@@ -94,11 +103,18 @@ pub struct Context {
     pub port: u16,
     /// A random name of this run, for INFO.
     pub run_id: String,
+    /// The connections.
+    pub clients: Clients,
     /// Where SHUTDOWN is sent.
     pub shutdown: mpsc::UnboundedSender<ShutdownWish>,
 }
 
 impl Context {
+    /// The connections, oldest first.
+    pub fn clients(&self) -> Vec<Arc<client::Client>> {
+        self.clients.all()
+    }
+
     /// The configuration as it is now.
     pub fn config(&self) -> std::sync::RwLockReadGuard<'_, Config> {
         self.config.read().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -123,9 +139,16 @@ impl<'a> Call<'a> {
         Key::new(self.request.bytes(index))
     }
 
-    /// The collection whose key is in an argument.
+    /// Keys of the namespace whose time is not over, from a scan's cursor on.
+    pub fn live_keys(&self, cursor: u64) -> impl Iterator<Item = (&'a Key, &'a Arc<Collection>)> + use<'a> {
+        let now_ms = clock::now_ms();
+        let keys = self.snapshot.keys_from(self.namespace, cursor);
+        keys.filter(move |(_, collection)| collection.expires_ms.is_none_or(|at_ms| at_ms > now_ms))
+    }
+
+    /// The collection whose key is in an argument, unless its time is over.
     pub fn collection(&self, index: usize) -> Option<&'a Arc<Collection>> {
-        self.snapshot.get(self.namespace, &self.key(index))
+        self.snapshot.live(self.namespace, &self.key(index), clock::now_ms())
     }
 }
 
@@ -155,6 +178,16 @@ impl Search {
 
 /// A write that has been parsed and prepared; what is left is done by the writer.
 pub type WriteOp = Box<dyn FnOnce(&mut Txn<'_>) -> Reply + Send>;
+
+/// The collection of a key on the writer's private state. One whose time is over is removed first.
+fn live(txn: &mut Txn<'_>, namespace: NamespaceId, key: &Key) -> Option<Arc<Collection>> {
+    let collection = Arc::clone(txn.view().get(namespace, key)?);
+    if collection.expires_ms.is_some_and(|at_ms| at_ms <= clock::now_ms()) {
+        txn.apply(&Change::Drop { namespace, key: key.clone() }, None);
+        return None;
+    }
+    Some(collection)
+}
 
 /// Something to wait for, such as a checkpoint.
 pub type Waiting = Pin<Box<dyn Future<Output = Reply> + Send>>;
@@ -188,12 +221,13 @@ pub enum Step {
     Wait(fn(&Arc<Context>, &Request) -> Result<Waiting, CommandError>, Request),
 }
 
-/// Decides what a request asks for.
-pub fn step(session: &mut Session, context: &Arc<Context>, request: Request) -> Step {
-    match try_step(session, context, request) {
-        Ok(step) => step,
-        Err(error) => Step::Reply(error.into()),
-    }
+/// Decides what a request asks for, and whether its reply is to be sent.
+pub fn step(session: &mut Session, context: &Arc<Context>, request: Request) -> (Step, bool) {
+    let before = session.replies;
+    let name = table::find(request.arg(0)).map_or("", |spec| spec.name);
+    let step = try_step(session, context, request).unwrap_or_else(|error| Step::Reply(error.into()));
+    let sent = session.note(name, before);
+    (step, sent)
 }
 
 fn try_step(session: &mut Session, context: &Arc<Context>, request: Request) -> Result<Step, CommandError> {

@@ -1,8 +1,10 @@
 //! What the server knows of one connection.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::client::Client;
 use super::reply::{Protocol, Reply};
 use super::request::Request;
 use super::table::CommandSpec;
@@ -16,28 +18,30 @@ pub const MAX_TRANSACTION_BYTES: usize = 1 << 30;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
+/// Whether replies are sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReplyMode {
+    /// All of them.
+    #[default]
+    On,
+    /// None.
+    Off,
+    /// All but that of the next command.
+    SkipNext,
+}
+
 /// A connection's state.
 pub struct Session {
-    /// Number of the connection, never used again.
-    pub id: u64,
-    /// The peer, `host:port`.
-    pub peer: String,
-    /// Our end, `host:port`.
-    pub local: String,
-    /// When it was accepted, unix milliseconds.
-    pub accepted_ms: u64,
+    /// What others may know of it.
+    pub client: Arc<Client>,
     /// What it speaks.
     pub protocol: Protocol,
     /// Whether it may do more than authenticate.
     pub authenticated: bool,
     /// The namespace its keys are in.
     pub namespace: NamespaceId,
-    /// Name given by CLIENT SETNAME.
-    pub name: Vec<u8>,
-    /// Library name given by CLIENT SETINFO.
-    pub library: Vec<u8>,
-    /// Library version given by CLIENT SETINFO.
-    pub library_version: Vec<u8>,
+    /// Whether it wants replies.
+    pub replies: ReplyMode,
     /// The connection is to be closed after the replies so far.
     pub closing: bool,
     /// Commands queued by MULTI.
@@ -59,20 +63,50 @@ pub struct Queued {
 impl Session {
     /// A new connection.
     pub fn new(peer: String, local: String, authenticated: bool) -> Self {
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         Self {
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            peer,
-            local,
-            accepted_ms: clock::now_ms(),
+            client: Arc::new(Client::new(id, peer, local)),
             protocol: Protocol::Resp2,
             authenticated,
             namespace: NamespaceId::default(),
-            name: Vec::new(),
-            library: Vec::new(),
-            library_version: Vec::new(),
+            replies: ReplyMode::On,
             closing: false,
             transaction: None,
             watched: HashMap::new(),
+        }
+    }
+
+    /// Forgets everything a client has set.
+    pub fn reset(&mut self, authenticated: bool) {
+        self.client.about(|about| about.name.clear());
+        self.protocol = Protocol::Resp2;
+        self.authenticated = authenticated;
+        self.namespace = NamespaceId::default();
+        self.replies = ReplyMode::On;
+        self.transaction = None;
+        self.watched.clear();
+    }
+
+    /// Notes a command, for CLIENT LIST; whether its reply is to be sent.
+    pub fn note(&mut self, command: &'static str, before: ReplyMode) -> bool {
+        self.client.active_ms.store(clock::now_ms(), Ordering::Relaxed);
+        let queued =
+            self.transaction.as_ref().map(|queued| i64::try_from(queued.commands.len()).unwrap_or(i64::MAX));
+        let (protocol, watched) = (self.protocol, self.watched.len());
+        self.client.about(|about| {
+            about.command = command;
+            about.protocol = protocol;
+            about.queued = queued.unwrap_or(-1);
+            about.watched = watched;
+        });
+        // SKIP takes away its own reply and the next one.
+        match (before, self.replies) {
+            (ReplyMode::SkipNext, ReplyMode::SkipNext) => {
+                self.replies = ReplyMode::On;
+                false
+            }
+            (_, ReplyMode::Off | ReplyMode::SkipNext) => false,
+            _ => true,
         }
     }
 
@@ -98,6 +132,7 @@ impl Session {
         match spec.handler {
             Handler::Transaction(Verb::Unwatch) => {}
             Handler::Transaction(_) => return Ok(None),
+            _ if matches!(spec.name, "reset" | "quit") => return Ok(None),
             Handler::Wait(_) => {
                 queued.failed = true;
                 return Err(CommandError::text("ERR Command not allowed inside a transaction"));

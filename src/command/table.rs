@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use super::Handler;
 use super::reply::Reply;
 use super::transaction::Verb;
-use super::{admin, connection, info, keys, vadd, vectors, vsim};
+use super::{
+    admin, client, connection, debug, docs, elements, expire, info, keys, vadd, vcreate, vectors, vsim,
+};
 
 /// Which family a command belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,13 +122,17 @@ impl CommandSpec {
     /// Its entry in COMMAND DOCS.
     pub fn docs(&self) -> Reply {
         let field = |name, value: &'static str| (Reply::text(name), Reply::text(value));
-        Reply::Map(vec![
+        let mut fields = vec![
             field("summary", self.summary),
             field("since", self.since),
             field("group", self.group.name()),
             field("complexity", self.complexity),
-            field("syntax", self.syntax),
-        ])
+        ];
+        let arguments = docs::arguments(self.syntax);
+        if !arguments.is_empty() {
+            fields.push((Reply::text("arguments"), Reply::Array(arguments)));
+        }
+        Reply::Map(fields)
     }
 }
 
@@ -143,6 +149,7 @@ pub fn find(name: &[u8]) -> Option<&'static CommandSpec> {
 }
 
 const READ: &[&str] = &["readonly", "fast"];
+const READ_SLOW: &[&str] = &["readonly"];
 const WRITE: &[&str] = &["write", "fast"];
 const WRITE_SLOW: &[&str] = &["write"];
 const ADMIN: &[&str] = &["admin", "noscript"];
@@ -177,15 +184,18 @@ pub static COMMANDS: &[CommandSpec] = &[
         "", "Begins a checkpoint, after which the log is short again.", Handler::Wait(admin::bgrewriteaof)),
     command!("bgsave", -1, ADMIN, NO_KEYS, &["dangerous"], Server, "1.0.0", "O(1) to begin",
         "[SCHEDULE]", "Begins a checkpoint.", Handler::Wait(admin::bgsave)),
-    command!("client", -2, CONNECTION, NO_KEYS, &["connection"], Connection, "2.4.0", "O(1)",
-        "ID | INFO | GETNAME | SETNAME name | SETINFO LIB-NAME name | SETINFO LIB-VER version",
-        "Names the connection and tells about it.", Handler::Session(connection::client)),
+    command!("client", -2, CONNECTION, NO_KEYS, &["connection"], Connection, "2.4.0", "O(N) connections for LIST and KILL",
+        "(ID | INFO | LIST [TYPE kind] [ID client-id ...] | KILL filter [value ...] | GETNAME | SETNAME name | SETINFO (LIB-NAME name | LIB-VER version) | REPLY (ON | OFF | SKIP) | NO-EVICT (ON | OFF) | NO-TOUCH (ON | OFF))",
+        "Names the connection, tells about connections and ends them.", Handler::Session(client::client)),
     command!("command", -1, &["loading", "stale"], NO_KEYS, &["connection"], Server, "2.8.13", "O(N) commands",
-        "[COUNT | DOCS [command ...] | INFO [command ...]]", "Tells about commands.", Handler::Session(admin::command)),
+        "[COUNT | DOCS [command ...] | INFO [command ...] | LIST [FILTERBY (ACLCAT category | PATTERN pattern | MODULE module)] | GETKEYS command [arg ...]]",
+        "Tells about commands.", Handler::Session(admin::command)),
     command!("config", -2, &["admin", "noscript", "loading", "stale"], NO_KEYS, &["dangerous"], Server, "2.0.0", "O(N) options",
-        "GET pattern [pattern ...]", "Shows the configuration.", Handler::Session(admin::config)),
+        "(GET pattern [pattern ...] | SET option value [option value ...])", "Shows and changes the configuration.", Handler::Session(admin::config)),
     command!("dbsize", 1, READ, NO_KEYS, &["keyspace"], Server, "1.0.0", "O(1)",
         "", "Counts the keys.", Handler::Read(keys::dbsize)),
+    command!("debug", -2, ADMIN, NO_KEYS, &["dangerous"], Server, "1.0.0", "that of what is asked",
+        "(SLEEP seconds | RELOAD | DIGEST-VALUE key [key ...])", "For tests: sleeps, reloads the data, shows digests.", Handler::Wait(debug::debug)),
     command!("del", -2, WRITE_SLOW, ALL_KEYS, &["keyspace"], Generic, "1.0.0", "O(N) keys",
         "key [key ...]", "Removes keys.", Handler::Write(keys::del)),
     command!("discard", 1, CONNECTION, NO_KEYS, &["transaction"], Transactions, "2.0.0", "O(N) queued commands",
@@ -196,6 +206,12 @@ pub static COMMANDS: &[CommandSpec] = &[
         "", "Runs the queued commands as one.", Handler::Transaction(Verb::Exec)),
     command!("exists", -2, READ, ALL_KEYS, &["keyspace"], Generic, "1.0.0", "O(N) keys",
         "key [key ...]", "Counts those of the keys that exist.", Handler::Read(keys::exists)),
+    command!("expire", -3, WRITE, ONE_KEY, &["keyspace"], Generic, "1.0.0", "O(1)",
+        "key seconds [NX | XX | GT | LT]", "Sets after how many seconds a key goes.", Handler::Write(expire::expire)),
+    command!("expireat", -3, WRITE, ONE_KEY, &["keyspace"], Generic, "1.2.0", "O(1)",
+        "key unix-seconds [NX | XX | GT | LT]", "Sets the moment at which a key goes.", Handler::Write(expire::expireat)),
+    command!("expiretime", 2, READ, ONE_KEY, &["keyspace"], Generic, "7.0.0", "O(1)",
+        "key", "Tells the moment at which a key goes.", Handler::Read(expire::expiretime)),
     command!("flushall", -1, WRITE_SLOW, NO_KEYS, &["keyspace", "dangerous"], Server, "1.0.0", "O(1)",
         "[ASYNC | SYNC]", "Removes all keys.", Handler::Write(keys::flush)),
     command!("flushdb", -1, WRITE_SLOW, NO_KEYS, &["keyspace", "dangerous"], Server, "1.0.0", "O(1)",
@@ -205,20 +221,48 @@ pub static COMMANDS: &[CommandSpec] = &[
         "Greets the server and chooses the protocol.", Handler::Session(connection::hello)),
     command!("info", -1, &["loading", "stale"], NO_KEYS, &["dangerous"], Server, "1.0.0", "O(N) keys for the keyspace section",
         "[section ...]", "Tells about the server.", Handler::Read(info::info)),
+    command!("keys", 2, READ_SLOW, NO_KEYS, &["keyspace", "dangerous"], Generic, "1.0.0", "O(N) keys",
+        "pattern", "Lists the keys that match a pattern.", Handler::Read(keys::keys)),
     command!("lastsave", 1, &["loading", "stale", "fast"], NO_KEYS, &["admin", "dangerous"], Server, "1.0.0", "O(1)",
         "", "Tells when the last checkpoint succeeded.", Handler::Session(admin::lastsave)),
+    command!("memory", -2, READ_SLOW, (2, 2, 1), &[], Server, "4.0.0", "O(N) chunks",
+        "USAGE key [SAMPLES n]", "Tells how much memory a key takes.", Handler::Read(debug::memory)),
     command!("multi", 1, CONNECTION, NO_KEYS, &["transaction"], Transactions, "1.2.0", "O(1)",
         "", "Queues the commands that follow.", Handler::Transaction(Verb::Multi)),
+    command!("object", -2, READ_SLOW, (2, 2, 1), &["keyspace"], Generic, "2.2.3", "O(1)",
+        "(ENCODING key | REFCOUNT key | IDLETIME key | FREQ key)", "Tells how a key is kept.", Handler::Read(debug::object)),
+    command!("persist", 2, WRITE, ONE_KEY, &["keyspace"], Generic, "2.2.0", "O(1)",
+        "key", "Lets a key stay.", Handler::Write(expire::persist)),
+    command!("pexpire", -3, WRITE, ONE_KEY, &["keyspace"], Generic, "2.6.0", "O(1)",
+        "key milliseconds [NX | XX | GT | LT]", "Sets after how many milliseconds a key goes.", Handler::Write(expire::pexpire)),
+    command!("pexpireat", -3, WRITE, ONE_KEY, &["keyspace"], Generic, "2.6.0", "O(1)",
+        "key unix-milliseconds [NX | XX | GT | LT]", "Sets the moment at which a key goes, in milliseconds.", Handler::Write(expire::pexpireat)),
+    command!("pexpiretime", 2, READ, ONE_KEY, &["keyspace"], Generic, "7.0.0", "O(1)",
+        "key", "Tells the moment at which a key goes, in milliseconds.", Handler::Read(expire::pexpiretime)),
     command!("ping", -1, &["fast"], NO_KEYS, &["connection"], Connection, "1.0.0", "O(1)",
         "[message]", "Answers.", Handler::Session(connection::ping)),
+    command!("pttl", 2, READ, ONE_KEY, &["keyspace"], Generic, "2.6.0", "O(1)",
+        "key", "Tells in how many milliseconds a key goes.", Handler::Read(expire::pttl)),
     command!("quit", -1, BEFORE_AUTH, NO_KEYS, &["connection"], Connection, "1.0.0", "O(1)",
         "", "Closes the connection.", Handler::Session(connection::quit)),
+    command!("randomkey", 1, READ_SLOW, NO_KEYS, &["keyspace"], Generic, "1.0.0", "O(1)",
+        "", "Gives a random key.", Handler::Read(keys::randomkey)),
+    command!("rename", 3, WRITE_SLOW, (1, 2, 1), &["keyspace"], Generic, "1.0.0", "O(1)",
+        "key newkey", "Gives a key another name.", Handler::Write(keys::rename)),
+    command!("reset", 1, BEFORE_AUTH, NO_KEYS, &["connection"], Connection, "6.2.0", "O(1)",
+        "", "Makes the connection as if it were new.", Handler::Session(connection::reset)),
     command!("save", 1, ADMIN, NO_KEYS, &["dangerous"], Server, "1.0.0", "O(N) changed data",
         "", "Takes a checkpoint and waits for it.", Handler::Wait(admin::save)),
+    command!("scan", -2, READ_SLOW, NO_KEYS, &["keyspace"], Generic, "2.8.0", "O(COUNT) a call",
+        "cursor [MATCH pattern] [COUNT n] [TYPE type]", "Goes over the keys, a page a call.", Handler::Read(keys::scan)),
     command!("select", 2, &["loading", "stale", "fast"], NO_KEYS, &["connection"], Connection, "1.0.0", "O(1)",
         "index", "Selects a database; there is database 0.", Handler::Session(connection::select)),
     command!("shutdown", -1, &["admin", "noscript", "loading", "stale"], NO_KEYS, &["dangerous"], Server, "1.0.0", "O(N) changed data",
         "[NOSAVE | SAVE] [NOW] [FORCE]", "Syncs the log, takes a checkpoint and ends the server.", Handler::Wait(admin::shutdown)),
+    command!("time", 1, &["loading", "stale", "fast"], NO_KEYS, &[], Server, "2.6.0", "O(1)",
+        "", "Tells the server's time.", Handler::Session(debug::time)),
+    command!("ttl", 2, READ, ONE_KEY, &["keyspace"], Generic, "1.0.0", "O(1)",
+        "key", "Tells in how many seconds a key goes.", Handler::Read(expire::ttl)),
     command!("type", 2, READ, ONE_KEY, &["keyspace"], Generic, "1.0.0", "O(1)",
         "key", "Tells what a key holds.", Handler::Read(keys::type_of)),
     command!("unlink", -2, WRITE, ALL_KEYS, &["keyspace"], Generic, "4.0.0", "O(N) keys",
@@ -230,18 +274,37 @@ pub static COMMANDS: &[CommandSpec] = &[
         "Adds an element to a vector set or replaces its vector.", Handler::Write(vadd::vadd)),
     command!("vcard", 2, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
         "key", "Counts the elements.", Handler::Read(vectors::vcard)),
+    command!("vcount", -2, &["readonly", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1), O(N) with a filter",
+        "key [FILTER expr]", "Counts the elements that pass a filter.", Handler::Read(elements::vcount)),
+    command!("vcreate", -4, &["write", "denyoom", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
+        "key DIM d [METRIC (COSINE | IP | L2)] [NOQUANT | Q8 | BIN] [RAW (YES | NO)] [INDEX (AUTO | FLAT | HNSW)] [M m] [EF ef]",
+        "Makes an empty collection.", Handler::Write(vcreate::vcreate)),
     command!("vdim", 2, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
         "key", "Tells the dimension of the vectors.", Handler::Read(vectors::vdim)),
     command!("vemb", -3, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(dimension)",
-        "key element", "Gives the vector of an element.", Handler::Read(vectors::vemb)),
+        "key element [RAW]", "Gives the vector of an element, or its code.", Handler::Read(vectors::vemb)),
+    command!("vget", -3, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(dimension)",
+        "key element [WITHVECTOR] [WITHATTRIBS]", "Gives an element with its vector and attributes.", Handler::Read(elements::vget)),
     command!("vgetattr", 3, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
         "key element", "Gives the attributes of an element.", Handler::Read(vectors::vgetattr)),
     command!("vinfo", 2, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
         "key", "Tells about a vector set.", Handler::Read(vectors::vinfo)),
     command!("vismember", 3, &["readonly", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
         "key element", "Tells whether there is an element of that name.", Handler::Read(vectors::vismember)),
-    command!("vrem", 3, &["write", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
-        "key element", "Removes an element.", Handler::Write(vectors::vrem)),
+    command!("vlinks", -3, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
+        "key element [WITHSCORES]", "Gives an element's neighbours in the graph.", Handler::Read(elements::vlinks)),
+    command!("vlist", -1, &["readonly", "module"], NO_KEYS, &["vector"], VectorSet, "8.0.0", "O(N) keys",
+        "[MATCH pattern] [COUNT n]", "Lists collections with size and dimension.", Handler::Read(vcreate::vlist)),
+    command!("vmadd", -8, &["write", "denyoom", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(N x dimension)",
+        "key count DIM d FP32 blob element [element ...] [ATTRS json ...]", "Adds many elements as one.", Handler::Write(vcreate::vmadd)),
+    command!("vrandmember", -2, &["readonly", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(N) for a count, else O(chunks)",
+        "key [count]", "Gives random elements.", Handler::Read(elements::vrandmember)),
+    command!("vrange", -4, &["readonly", "module"], ONE_KEY, &["vector"], VectorSet, "8.4.0", "O(log N + M) results; more after changes",
+        "key start end [count]", "Gives elements in the order of their names.", Handler::Read(elements::vrange)),
+    command!("vrem", -3, &["write", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(N) elements",
+        "key element [element ...]", "Removes elements.", Handler::Write(vectors::vrem)),
+    command!("vscan", -3, &["readonly", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(COUNT) a call",
+        "key cursor [COUNT n] [FILTER expr]", "Goes over the elements, a page a call.", Handler::Read(elements::vscan)),
     command!("vsetattr", 4, &["write", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
         "key element json", "Sets the attributes of an element.", Handler::Write(vectors::vsetattr)),
     command!("vsim", -4, &["readonly", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(N) rows, shared by waiting searches",

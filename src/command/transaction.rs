@@ -71,7 +71,7 @@ pub(super) fn step(
 /// Remembers the last change of each key.
 pub fn watch(session: &mut Session, request: &Request, snapshot: &Snapshot) -> Reply {
     for index in 1..request.len() {
-        let key = Key::new(request.bytes(index));
+        let key = Key::new(request.bytes(index)).detached();
         let stamp = stamp(snapshot, session.namespace, &key);
         session.watched.entry(key).or_insert(stamp);
     }

@@ -1,16 +1,13 @@
 //! VADD, and what it shares with VSIM: reading a vector from the arguments.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use super::parse::{float, integer, integer_within, is_word};
 use super::reply::Reply;
 use super::request::Request;
-use super::{Call, CommandError, WriteOp};
+use super::{Call, CommandError, WriteOp, live};
 use crate::collection::{
-    AttributeChange, Attributes, Collection, Encoded, MAX_ATTRIBUTE_BYTES, MAX_DIMENSION, MAX_ELEMENT_BYTES,
-    Params,
+    AttributeChange, Attributes, Encoded, MAX_ATTRIBUTE_BYTES, MAX_DIMENSION, MAX_ELEMENT_BYTES, Params,
 };
 use crate::metrics;
 use crate::store::Txn;
@@ -18,9 +15,8 @@ use crate::store::change::Change;
 use crate::store::state::{Applied, Key, NamespaceId};
 use crate::vector::{Layout, Metric, Quantization, project};
 
-/// The graph's M when it is not given.
-pub const DEFAULT_M: u32 = 16;
-const M_RANGE: (i64, i64) = (4, 4096);
+/// What M may be.
+pub const M_RANGE: (i64, i64) = (4, 4096);
 /// What EF may be.
 pub const EF_RANGE: (i64, i64) = (1, 1_000_000);
 
@@ -65,25 +61,34 @@ struct Add {
     input_dim: usize,
     reduced: bool,
     element: Bytes,
-    quantization: Quantization,
-    m: u32,
+    quantization: Option<Quantization>,
+    m: Option<u32>,
     attributes: AttributeChange,
 }
 
 /// `VADD key [REDUCE dim] (FP32 blob | VALUES n f1 ... fn) element [CAS] [NOQUANT | Q8 | BIN] [EF n] [SETATTR json] [M n]`
 pub(super) fn vadd(call: &Call<'_>) -> Result<WriteOp, CommandError> {
     let add = parse(call.request)?;
-    let limit_bytes = call.context.config().maxmemory_bytes;
-    if limit_bytes > 0 && metrics::heap_bytes() as u64 > limit_bytes {
-        return Err(CommandError::text("OOM command not allowed when used memory > 'maxmemory'."));
-    }
+    check_memory(call)?;
     let (namespace, key) = (call.namespace, call.key(1));
     let params = add.params();
-    let encoded = Encoded::new(&params, &add.vector);
+    // Most often the collection is there; if it is not what it will be, the writer encodes again.
+    let expected = call.collection(1).map_or(params, |collection| collection.params);
+    let fits = expected.layout.dim == add.vector.len();
+    let encoded = Encoded::new(if fits { &expected } else { &params }, &add.vector);
     Ok(Box::new(move |txn| match write(txn, namespace, key, add, params, &encoded) {
         Ok(new) => Reply::Boolean(new),
         Err(error) => error.into(),
     }))
+}
+
+/// Refuses what takes memory while more than `maxmemory` is in use.
+pub(super) fn check_memory(call: &Call<'_>) -> Result<(), CommandError> {
+    let limit_bytes = call.context.config().maxmemory_bytes;
+    if limit_bytes > 0 && metrics::heap_bytes() as u64 > limit_bytes {
+        return Err(CommandError::text("OOM command not allowed when used memory > 'maxmemory'."));
+    }
+    Ok(())
 }
 
 fn parse(request: &Request) -> Result<Add, CommandError> {
@@ -112,8 +117,8 @@ fn parse(request: &Request) -> Result<Add, CommandError> {
         reduced: reduce.is_some(),
         // Copied: a slice would keep the whole read buffer alive.
         element: Bytes::copy_from_slice(element),
-        quantization: Quantization::Int8,
-        m: DEFAULT_M,
+        quantization: None,
+        m: None,
         attributes: AttributeChange::Keep,
     };
     options(request, next + 1, &mut add)?;
@@ -128,11 +133,11 @@ fn options(request: &Request, mut next: usize, add: &mut Add) -> Result<(), Comm
         if is_word(word, "CAS") {
             // Accepted: every addition is made by the one writer, atomically, whatever its vector costs to place.
         } else if is_word(word, "NOQUANT") {
-            add.quantization = Quantization::F32;
+            add.quantization = Some(Quantization::F32);
         } else if is_word(word, "Q8") {
-            add.quantization = Quantization::Int8;
+            add.quantization = Some(Quantization::Int8);
         } else if is_word(word, "BIN") {
-            add.quantization = Quantization::Bin;
+            add.quantization = Some(Quantization::Bin);
         } else {
             let value = value.ok_or(BAD_OPTION)?;
             next += 1;
@@ -140,7 +145,7 @@ fn options(request: &Request, mut next: usize, add: &mut Add) -> Result<(), Comm
                 integer_within(value, EF_RANGE.0, EF_RANGE.1).ok_or(CommandError::text("ERR invalid EF"))?;
             } else if is_word(word, "M") {
                 let m = integer_within(value, M_RANGE.0, M_RANGE.1).and_then(|m| u32::try_from(m).ok());
-                add.m = m.ok_or(CommandError::text("ERR invalid M"))?;
+                add.m = Some(m.ok_or(CommandError::text("ERR invalid M"))?);
             } else if is_word(word, "SETATTR") {
                 add.attributes = AttributeChange::Set(Some(attributes(value)?));
             } else {
@@ -162,41 +167,50 @@ pub(super) fn attributes(value: &[u8]) -> Result<Attributes, CommandError> {
 impl Add {
     /// What a collection made by this would be.
     fn params(&self) -> Params {
-        let layout =
-            Layout { dim: self.vector.len(), metric: Metric::Cosine, quantization: self.quantization };
+        let quantization = self.quantization.unwrap_or(Quantization::Int8);
+        let layout = Layout { dim: self.vector.len(), metric: Metric::Cosine, quantization };
         let input_dim = if self.reduced { self.input_dim } else { 0 };
-        Params { layout, projection_input_dim: u32::try_from(input_dim).unwrap_or(u32::MAX), m: self.m }
+        Params {
+            projection_input_dim: u32::try_from(input_dim).unwrap_or(u32::MAX),
+            m: self.m.unwrap_or(Params::DEFAULT_M),
+            ..Params::new(layout)
+        }
     }
 
-    fn check(&self, existing: &Collection) -> Result<(), CommandError> {
-        let Params { layout, projection_input_dim, m } = existing.params;
-        let mismatch = |got: usize, has: usize| {
-            CommandError::Text(format!("ERR Vector dimension mismatch - got {got} but set has {has}").into())
-        };
-        if self.quantization != layout.quantization {
+    fn check(&self, existing: &Params) -> Result<(), CommandError> {
+        // What was declared is inherited; otherwise what is not asked for means its default, as in Redis.
+        let quantization = self.quantization.or((!existing.declared).then_some(Quantization::Int8));
+        let m = self.m.or((!existing.declared).then_some(Params::DEFAULT_M));
+        if quantization.is_some_and(|asked| asked != existing.layout.quantization) {
             return Err(CommandError::text("ERR asked quantization mismatch with existing vector set"));
         }
-        if self.m != m {
+        if m.is_some_and(|asked| asked != existing.m) {
             return Err(CommandError::text("ERR asked M value mismatch with existing vector set"));
         }
+        let input_dim = existing.projection_input_dim;
         if !self.reduced {
-            return if self.input_dim != layout.dim || projection_input_dim != 0 {
-                Err(mismatch(self.input_dim, layout.dim))
+            return if self.input_dim != existing.layout.dim || input_dim != 0 {
+                Err(dimension_mismatch(self.input_dim, existing.layout.dim))
             } else {
                 Ok(())
             };
         }
-        if projection_input_dim == 0 {
+        if input_dim == 0 {
             return Err(CommandError::text("ERR cannot add projection to existing set without projection"));
         }
-        if self.vector.len() != layout.dim {
+        if self.vector.len() != existing.layout.dim {
             return Err(CommandError::text("ERR projection dimension mismatch with existing set"));
         }
-        if self.input_dim != projection_input_dim as usize {
-            return Err(input_mismatch(self.input_dim, projection_input_dim));
+        if self.input_dim != input_dim as usize {
+            return Err(input_mismatch(self.input_dim, input_dim));
         }
         Ok(())
     }
+}
+
+/// A vector that does not have its set's dimension.
+pub(super) fn dimension_mismatch(got: usize, has: usize) -> CommandError {
+    CommandError::Text(format!("ERR Vector dimension mismatch - got {got} but set has {has}").into())
 }
 
 /// A vector of the wrong size for a set that projects.
@@ -214,8 +228,8 @@ fn write(
     mut params: Params,
     encoded: &Encoded,
 ) -> Result<bool, CommandError> {
-    if let Some(existing) = txn.view().get(namespace, &key).map(Arc::clone) {
-        add.check(&existing)?;
+    if let Some(existing) = live(txn, namespace, &key) {
+        add.check(&existing.params)?;
         params = existing.params;
         // Redis keeps an empty attribute of a new element, and takes it as "none" for one that is there.
         if add.attributes == AttributeChange::Set(Some(Attributes::default()))

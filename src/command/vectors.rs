@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::parse::is_word;
 use super::reply::Reply;
 use super::vadd::attributes;
-use super::{Call, CommandError, Outcome, WriteOp};
+use super::vcreate::{index_name, metric_name};
+use super::{Call, CommandError, Outcome, WriteOp, live};
 use crate::collection::{Collection, Found, RowId};
 use crate::store::change::Change;
 use crate::store::state::Applied;
@@ -22,7 +24,7 @@ pub(super) fn row_of(collection: &Collection, element: &[u8]) -> Result<Option<R
 }
 
 /// The set and row named by `key element`.
-fn element<'a>(call: &Call<'a>) -> Result<Option<(&'a Arc<Collection>, RowId)>, CommandError> {
+pub(super) fn element<'a>(call: &Call<'a>) -> Result<Option<(&'a Arc<Collection>, RowId)>, CommandError> {
     let Some(collection) = call.collection(1) else {
         return Ok(None);
     };
@@ -55,19 +57,48 @@ pub(super) fn vgetattr(call: &Call<'_>) -> Result<Outcome, CommandError> {
     Ok(Outcome::Reply(attributes.map_or(Reply::Null, Reply::bulk)))
 }
 
-/// `VEMB key element`: the vector as it was given; for binary sets the signs, as Redis answers.
+/// `VEMB key element [RAW]`: the vector as it was given (for binary sets the signs, as Redis answers), or its code.
 pub(super) fn vemb(call: &Call<'_>) -> Result<Outcome, CommandError> {
-    if call.request.len() > 3 {
-        return Err(CommandError::text("ERR invalid option"));
-    }
-    let Some((collection, row)) = element(call)? else {
-        return Ok(Outcome::Reply(Reply::Null));
+    let raw = match call.request.get(3) {
+        None => false,
+        Some(word) if call.request.len() == 4 && is_word(word, "RAW") => true,
+        Some(_) => return Err(CommandError::text("ERR invalid option")),
     };
+    let Some((collection, row)) = element(call)? else { return Ok(Outcome::Reply(Reply::Null)) };
+    if raw {
+        return raw_code(collection, row).map(Outcome::Reply);
+    }
     let vector = collection.vector(row)?;
     let binary = collection.params.layout.quantization == Quantization::Bin;
     let sign = |value: f32| if value > 0.0 { 1.0 } else { -1.0 };
     let component = |&value: &f32| Reply::Double(if binary { sign(value) } else { f64::from(value) });
     Ok(Outcome::Reply(Reply::Array(vector.iter().map(component).collect())))
+}
+
+/// The kind of code, the code, the norm of the vector and, for int8, the range: a component of the (unit) vector is
+/// code x range / 127.
+fn raw_code(collection: &Collection, row: RowId) -> Result<Reply, CommandError> {
+    let layout = &collection.params.layout;
+    let (codes, scalars) = collection.encoded(row);
+    let code = match layout.quantization {
+        // Stored with 128 added.
+        Quantization::Int8 => codes[..layout.dim].iter().map(|code| code ^ 0x80).collect(),
+        Quantization::Bin => codes[..layout.dim.div_ceil(64) * 8].to_vec(),
+        Quantization::F32 => {
+            let unit = if layout.metric == Metric::Cosine { scalars.scale } else { 1.0 };
+            let vector = collection.vector(row)?;
+            vector.iter().flat_map(|component| (component * unit).to_le_bytes()).collect()
+        }
+    };
+    let mut fields = vec![
+        Reply::simple(layout.quantization.name()),
+        Reply::Bulk(code.into()),
+        Reply::Double(f64::from(scalars.norm)),
+    ];
+    if layout.quantization == Quantization::Int8 {
+        fields.push(Reply::Double(f64::from(scalars.scale * 127.0)));
+    }
+    Ok(Reply::Array(fields))
 }
 
 /// `VINFO key`: Redis's nine fields, then ours.
@@ -77,11 +108,6 @@ pub(super) fn vinfo(call: &Call<'_>) -> Result<Outcome, CommandError> {
     };
     let params = &collection.params;
     let number = |value: u64| Reply::Integer(i64::try_from(value).unwrap_or(i64::MAX));
-    let metric = match params.layout.metric {
-        Metric::Cosine => "cosine",
-        Metric::Ip => "ip",
-        Metric::L2 => "l2",
-    };
     let fields = [
         ("quant-type", Reply::simple(params.layout.quantization.name())),
         ("hnsw-m", number(params.m.into())),
@@ -92,7 +118,9 @@ pub(super) fn vinfo(call: &Call<'_>) -> Result<Outcome, CommandError> {
         ("attributes-count", number(collection.attributes_count)),
         ("vset-uid", number(collection.uid)),
         ("hnsw-max-node-uid", integer(collection.rows())),
-        ("metric", Reply::simple(metric)),
+        ("metric", Reply::simple(metric_name(params.layout.metric))),
+        ("raw", Reply::simple(if params.raw { "yes" } else { "no" })),
+        ("index", Reply::simple(index_name(params.index))),
         ("rows", integer(collection.rows())),
         ("dead-rows", integer(collection.rows() - collection.len())),
         ("chunks", integer(collection.chunks.len())),
@@ -102,12 +130,19 @@ pub(super) fn vinfo(call: &Call<'_>) -> Result<Outcome, CommandError> {
     Ok(Outcome::Reply(Reply::Map(fields)))
 }
 
-/// `VREM key element`
+/// `VREM key element [element ...]`: one element gives a boolean, as in Redis; several give how many were removed.
 pub(super) fn vrem(call: &Call<'_>) -> Result<WriteOp, CommandError> {
     let (namespace, key) = (call.namespace, call.key(1));
-    let element = Bytes::copy_from_slice(call.request.arg(2));
+    let elements: Vec<Bytes> = call.request.args().skip(2).map(Bytes::copy_from_slice).collect();
     Ok(Box::new(move |txn| {
-        Reply::Boolean(txn.apply(&Change::Remove { namespace, key, element }, None) == Applied::Yes)
+        let single = elements.len() == 1;
+        live(txn, namespace, &key);
+        let mut removed = 0;
+        for element in elements {
+            let change = Change::Remove { namespace, key: key.clone(), element };
+            removed += i64::from(txn.apply(&change, None) == Applied::Yes);
+        }
+        if single { Reply::Boolean(removed == 1) } else { Reply::Integer(removed) }
     }))
 }
 
@@ -120,6 +155,7 @@ pub(super) fn vsetattr(call: &Call<'_>) -> Result<WriteOp, CommandError> {
         value => Some(attributes(value)?),
     };
     Ok(Box::new(move |txn| {
+        live(txn, namespace, &key);
         let change = Change::SetAttributes { namespace, key, element, attributes };
         Reply::Boolean(txn.apply(&change, None) == Applied::Yes)
     }))

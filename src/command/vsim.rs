@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::parse::{float, integer, integer_within, is_word};
 use super::reply::Reply;
 use super::request::Request;
-use super::vadd::{EF_RANGE, input_mismatch, vector};
+use super::vadd::{EF_RANGE, dimension_mismatch, input_mismatch, vector};
 use super::vectors::row_of;
 use super::{Call, CommandError, Outcome, Search};
 use crate::collection::Collection;
@@ -71,8 +71,7 @@ fn query<'a>(collection: &'a Collection, request: &Request) -> Result<(Cow<'a, [
         return Ok((vector.into(), next));
     }
     if input_dim == 0 {
-        let text = format!("ERR Vector dimension mismatch - got {} but set has {dim}", vector.len());
-        return Err(CommandError::Text(text.into()));
+        return Err(dimension_mismatch(vector.len(), dim));
     }
     if vector.len() != input_dim as usize {
         return Err(input_mismatch(vector.len(), input_dim));

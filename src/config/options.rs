@@ -144,7 +144,7 @@ pub static OPTIONS: &[ConfigOption] = &[
     ),
     option(
         "dir",
-        ".",
+        "./data",
         "folder of the data files; made when it does not exist",
         |config, text| {
             if text.is_empty() {
@@ -212,6 +212,16 @@ pub static OPTIONS: &[ConfigOption] = &[
         "threads that search; 0 = one for each core",
         into!(search_threads, |text| number(text, 0, SEARCH_THREADS_MAX)),
         |config| config.search_threads.to_string(),
+    ),
+    option(
+        "enable-debug-command",
+        "no",
+        "whether DEBUG is allowed: yes or no",
+        |config, text| {
+            config.enable_debug_command = yes_no(text)?;
+            Ok(())
+        },
+        |config| print_yes_no(config.enable_debug_command),
     ),
     option(
         "loglevel",

@@ -65,7 +65,8 @@ enum Slot {
 /// Requests being carried out.
 #[derive(Default)]
 pub struct Batch {
-    slots: Vec<(Protocol, Slot)>,
+    /// In which protocol each reply is sent, if it is, and where it comes from.
+    slots: Vec<(Option<Protocol>, Slot)>,
     size_bytes: usize,
     ops: Vec<WriteOp>,
     jobs: Vec<JobReplies>,
@@ -86,7 +87,8 @@ impl Batch {
     /// Begins to carry out a request.
     pub async fn add(&mut self, session: &mut Session, context: &Arc<Context>, request: Request) {
         self.size_bytes += request.size_bytes();
-        let slot = match command::step(session, context, request) {
+        let (step, sent) = command::step(session, context, request);
+        let slot = match step {
             Step::Reply(reply) => Slot::Reply(reply),
             Step::Write(op) => {
                 self.ops.push(op);
@@ -115,7 +117,7 @@ impl Batch {
                 })
             }
         };
-        self.slots.push((session.protocol, slot));
+        self.slots.push((sent.then_some(session.protocol), slot));
     }
 
     /// Hands the writes collected so far to the writer.
@@ -153,7 +155,9 @@ impl Batch {
                 },
             };
             context.metrics.count_reply(reply.is_error());
-            encode(&reply, protocol, output);
+            if let Some(protocol) = protocol {
+                encode(&reply, protocol, output);
+            }
         }
     }
 }

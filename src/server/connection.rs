@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use super::batch::Batch;
 use super::encode::encode;
@@ -63,10 +63,13 @@ pub async fn serve(stream: TcpStream, context: Arc<Context>) {
         authenticated,
         ..Limits::default()
     };
+    let session = Session::new(peer, local, authenticated);
+    let client = Arc::clone(&session.client);
+    context.clients.add(&client);
     let connection = Connection {
         stream,
         context: Arc::clone(&context),
-        session: Session::new(peer, local, authenticated),
+        session,
         framer: Framer::new(limits),
         input: BytesMut::new(),
         output: BytesMut::new(),
@@ -78,6 +81,7 @@ pub async fn serve(stream: TcpStream, context: Arc<Context>) {
     let idle = Duration::from_secs(config.timeout_s);
     // An error means that the client is gone; there is nobody to tell.
     drop(connection.run(idle).await);
+    context.clients.remove(client.id);
 }
 
 impl Drop for Connection {
@@ -91,7 +95,10 @@ impl Connection {
         loop {
             self.carry_out().await;
             self.send()?;
-            if self.takes_too_much() || (self.closing && self.output.is_empty()) {
+            if self.session.client.is_killed()
+                || self.takes_too_much()
+                || (self.closing && self.output.is_empty())
+            {
                 return Ok(());
             }
             let interest = match (self.closing, self.output.is_empty()) {
@@ -99,12 +106,17 @@ impl Connection {
                 (false, true) => Interest::READABLE,
                 (false, false) => Interest::READABLE | Interest::WRITABLE,
             };
-            let ready = match self.deadline(idle) {
-                Some(deadline) => match timeout_at(deadline, self.stream.ready(interest)).await {
-                    Ok(ready) => ready?,
-                    Err(_) => return Ok(()),
-                },
-                None => self.stream.ready(interest).await?,
+            let deadline = self.deadline(idle);
+            let expire = async {
+                match deadline {
+                    Some(deadline) => sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let ready = tokio::select! {
+                ready = self.stream.ready(interest) => ready?,
+                () = self.session.client.end() => return Ok(()),
+                () = expire => return Ok(()),
             };
             if ready.is_readable() && !self.closing && !self.receive()? {
                 return Ok(());

@@ -22,7 +22,8 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::clock;
-use crate::command::{Context, Shutdown, ShutdownWish};
+use crate::command::client::Clients;
+use crate::command::{Context, Shutdown, ShutdownWish, expire};
 use crate::config::{BindAddress, Config};
 use crate::disk::{DiskError, RealDisk};
 use crate::metrics::Metrics;
@@ -30,6 +31,8 @@ use crate::store::{Store, StoreError};
 
 /// How long open connections have to take their last replies.
 const DRAIN: Duration = Duration::from_millis(200);
+/// How often keys whose time is over are looked for.
+const SWEEP_PERIOD: Duration = Duration::from_millis(100);
 /// Pause after a failed accept, such as when files run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -84,12 +87,14 @@ async fn serve(config: Config) -> Result<(), ServerError> {
         started_ms: clock::now_ms(),
         port,
         run_id: run_id(),
+        clients: Clients::default(),
         shutdown,
         config: config.into(),
     });
     for listener in listeners {
         tokio::spawn(accept(listener, Arc::clone(&context)));
     }
+    tokio::spawn(sweep(Arc::clone(&context)));
     info!("ready to accept connections on port {port}");
     wait_for_end(context, wishes).await
 }
@@ -137,6 +142,15 @@ async fn accept(listener: TcpListener, context: Arc<Context>) {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+/// Removes keys whose time is over, every now and then.
+async fn sweep(context: Arc<Context>) {
+    let mut ticks = tokio::time::interval(SWEEP_PERIOD);
+    loop {
+        ticks.tick().await;
+        expire::sweep(&context.store);
     }
 }
 

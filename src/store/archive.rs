@@ -7,7 +7,7 @@ use imbl::OrdMap;
 use rkyv::rancor;
 
 use super::StoreError;
-use super::change::{metric_code, params_from_codes, quantization_code};
+use super::params::ParamsV1;
 use super::state::{Key, NamespaceId, Snapshot};
 use crate::collection::sealed::{ArraysV1, SealedRows};
 use crate::collection::{Attributes, Chunk, Collection, Params, Rows};
@@ -27,11 +27,8 @@ struct CollectionV1 {
     key: Vec<u8>,
     uid: u64,
     stamp: u64,
-    metric: u8,
-    quantization: u8,
-    dim: u32,
-    projection_input_dim: u32,
-    m: u32,
+    expires_ms: Option<u64>,
+    params: ParamsV1,
     next_chunk: u32,
     chunks: Vec<ChunkV1>,
 }
@@ -76,7 +73,6 @@ pub fn encode_collection(
     key: &Key,
     collection: &Collection,
 ) -> Result<Vec<u8>, StoreError> {
-    let Params { layout, projection_input_dim, m } = collection.params;
     let chunks: Result<Vec<_>, StoreError> =
         collection.chunks.iter().map(|chunk| archive_chunk(chunk, &collection.params)).collect();
     encode(&CollectionV1 {
@@ -84,11 +80,8 @@ pub fn encode_collection(
         key: key.name().to_vec(),
         uid: collection.uid,
         stamp: collection.stamp,
-        metric: metric_code(layout.metric),
-        quantization: quantization_code(layout.quantization),
-        dim: bounded(layout.dim),
-        projection_input_dim,
-        m,
+        expires_ms: collection.expires_ms,
+        params: ParamsV1::from(&collection.params),
         next_chunk: collection.next_chunk,
         chunks: chunks?,
     })
@@ -141,7 +134,7 @@ impl<'a> Restorer<'a> {
         let namespace = NamespaceId(collection.namespace);
         let key = Key::new(collection.key.clone().into());
         let collection = restore_collection(self.disk, collection)?;
-        snapshot.keyspaces.entry(namespace).or_default().insert(key, Arc::new(collection));
+        snapshot.insert(namespace, key, Arc::new(collection));
         Ok(())
     }
 
@@ -156,9 +149,9 @@ impl<'a> Restorer<'a> {
 }
 
 fn restore_collection(disk: &dyn Disk, archived: CollectionV1) -> Result<Collection, StoreError> {
-    let CollectionV1 { uid, metric, quantization, dim, projection_input_dim, m, .. } = archived;
-    let params = params_from_codes(metric, quantization, dim, projection_input_dim, m)
-        .ok_or_else(|| StoreError::State("a collection's parameters are not known".to_owned()))?;
+    let params = archived.params.params();
+    let params =
+        params.ok_or_else(|| StoreError::State("a collection's parameters are not known".to_owned()))?;
     let mut chunks = Vec::with_capacity(archived.chunks.len());
     for chunk in archived.chunks {
         chunks.push(restore_chunk(disk, chunk, &params)?);
@@ -166,8 +159,9 @@ fn restore_collection(disk: &dyn Disk, archived: CollectionV1) -> Result<Collect
     if !chunks.is_sorted_by(|a, b| a.number < b.number) {
         return Err(StoreError::State("a collection's chunks are out of order".to_owned()));
     }
-    let mut collection = Collection::restore(uid, params, chunks, archived.next_chunk);
+    let mut collection = Collection::restore(archived.uid, params, chunks, archived.next_chunk);
     collection.stamp = archived.stamp;
+    collection.expires_ms = archived.expires_ms;
     Ok(collection)
 }
 

@@ -6,20 +6,23 @@
 //!
 //! | kind | fields |
 //! |---|---|
-//! | 1 add | key, metric u8, quantisation u8, dim u32, projection input dim u32, M u32, element, attributes, f32s |
+//! | 1 add | key, parameters (`params.rs`), element, attributes, f32s |
 //! | 2 remove | key, element |
 //! | 3 set attributes | key, element, attributes |
 //! | 4 drop | key |
 //! | 5 flush | |
+//! | 6 create | key, parameters |
+//! | 7 expire | key, unix milliseconds u64, 0 for never |
+//! | 8 rename | key, new key |
 //!
 //! `attributes` is a byte: 0 keep, 1 remove, 2 a byte string follows.
 
 use bytes::Bytes;
 use thiserror::Error;
 
+use super::params::{PARAMS_BYTES, ParamsV1};
 use super::state::{Key, NamespaceId};
-use crate::collection::{AttributeChange, Attributes, MAX_DIMENSION, Params};
-use crate::vector::{Layout, Metric, Quantization};
+use crate::collection::{AttributeChange, Attributes, Params};
 
 /// Version of the payload's format.
 const PAYLOAD_VERSION: u8 = 1;
@@ -69,6 +72,33 @@ pub enum Change {
         /// Collection.
         key: Key,
     },
+    /// Makes an empty collection.
+    Create {
+        /// Where.
+        namespace: NamespaceId,
+        /// Collection.
+        key: Key,
+        /// What it is to be.
+        params: Params,
+    },
+    /// Sets when a collection goes by itself.
+    Expire {
+        /// Where.
+        namespace: NamespaceId,
+        /// Collection.
+        key: Key,
+        /// Unix milliseconds; `None`: never.
+        at_ms: Option<u64>,
+    },
+    /// Gives a collection another key, in place of what had it.
+    Rename {
+        /// Where.
+        namespace: NamespaceId,
+        /// Collection.
+        key: Key,
+        /// Its new key.
+        to: Key,
+    },
     /// Removes every collection of a namespace.
     Flush {
         /// Where.
@@ -114,7 +144,7 @@ impl Change {
             Self::Add { namespace, key, params, element, vector, attributes } => {
                 head(1, namespace);
                 put_bytes(out, key.name());
-                put_params(out, params);
+                out.extend_from_slice(&ParamsV1::from(params).to_bytes());
                 put_bytes(out, element);
                 put_attributes(out, attributes);
                 put_bytes(out, bytemuck::cast_slice(vector));
@@ -135,46 +165,23 @@ impl Change {
                 put_bytes(out, key.name());
             }
             Self::Flush { namespace } => head(5, namespace),
+            Self::Create { namespace, key, params } => {
+                head(6, namespace);
+                put_bytes(out, key.name());
+                out.extend_from_slice(&ParamsV1::from(params).to_bytes());
+            }
+            Self::Expire { namespace, key, at_ms } => {
+                head(7, namespace);
+                put_bytes(out, key.name());
+                out.extend_from_slice(&at_ms.unwrap_or(0).to_le_bytes());
+            }
+            Self::Rename { namespace, key, to } => {
+                head(8, namespace);
+                put_bytes(out, key.name());
+                put_bytes(out, to.name());
+            }
         }
     }
-}
-
-fn put_params(out: &mut Vec<u8>, params: &Params) {
-    out.push(metric_code(params.layout.metric));
-    out.push(quantization_code(params.layout.quantization));
-    let dim = u32::try_from(params.layout.dim).unwrap_or_else(|_| unreachable!("dimensions are bounded"));
-    for value in [dim, params.projection_input_dim, params.m] {
-        out.extend_from_slice(&value.to_le_bytes());
-    }
-}
-
-/// A metric's number in files.
-pub fn metric_code(metric: Metric) -> u8 {
-    match metric {
-        Metric::Cosine => 0,
-        Metric::Ip => 1,
-        Metric::L2 => 2,
-    }
-}
-
-/// A quantisation's number in files.
-pub fn quantization_code(quantization: Quantization) -> u8 {
-    match quantization {
-        Quantization::Int8 => 0,
-        Quantization::F32 => 1,
-        Quantization::Bin => 2,
-    }
-}
-
-/// Puts a collection's parameters together from their numbers in files; `None` if one is not known.
-pub fn params_from_codes(metric: u8, quantization: u8, dim: u32, input_dim: u32, m: u32) -> Option<Params> {
-    let metric =
-        [Metric::Cosine, Metric::Ip, Metric::L2].into_iter().find(|&one| metric_code(one) == metric)?;
-    let quantization = [Quantization::Int8, Quantization::F32, Quantization::Bin]
-        .into_iter()
-        .find(|&one| quantization_code(one) == quantization)?;
-    let dim = usize::try_from(dim).ok().filter(|dim| (1..=MAX_DIMENSION).contains(dim))?;
-    Some(Params { layout: Layout { dim, metric, quantization }, projection_input_dim: input_dim, m })
 }
 
 struct Reader<'a> {
@@ -210,11 +217,14 @@ impl<'a> Reader<'a> {
         Ok(Bytes::copy_from_slice(self.bytes()?))
     }
 
+    fn u64(&mut self) -> Result<u64, PayloadError> {
+        let bytes = self.take(8)?.try_into();
+        Ok(u64::from_le_bytes(bytes.map_err(|_| PayloadError("it is cut"))?))
+    }
+
     fn params(&mut self) -> Result<Params, PayloadError> {
-        let (metric, quantization) = (self.byte()?, self.byte()?);
-        let (dim, input_dim, m) = (self.u32()?, self.u32()?, self.u32()?);
-        params_from_codes(metric, quantization, dim, input_dim, m)
-            .ok_or(PayloadError("a collection's parameters are not known"))
+        let bytes = self.take(PARAMS_BYTES)?.try_into().map_err(|_| PayloadError("it is cut"))?;
+        ParamsV1::from_bytes(bytes).params().ok_or(PayloadError("a collection's parameters are not known"))
     }
 
     fn attributes(&mut self) -> Result<AttributeChange, PayloadError> {
@@ -256,6 +266,12 @@ impl<'a> Reader<'a> {
             }
             4 => Change::Drop { namespace, key: self.key()? },
             5 => Change::Flush { namespace },
+            6 => Change::Create { namespace, key: self.key()?, params: self.params()? },
+            7 => {
+                let (key, at_ms) = (self.key()?, self.u64()?);
+                Change::Expire { namespace, key, at_ms: (at_ms > 0).then_some(at_ms) }
+            }
+            8 => Change::Rename { namespace, key: self.key()?, to: self.key()? },
             _ => return Err(PayloadError("a change is of an unknown kind")),
         })
     }
@@ -280,12 +296,13 @@ pub fn decode_payload(payload: &[u8]) -> Result<Vec<Change>, PayloadError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vector::{Layout, Metric, Quantization};
 
     fn changes() -> Vec<Change> {
         let namespace = NamespaceId(7);
         let key = Key::new(Bytes::from_static(b"docs"));
         let layout = Layout { dim: 2, metric: Metric::Cosine, quantization: Quantization::Int8 };
-        let params = Params { layout, projection_input_dim: 5, m: 16 };
+        let params = Params { projection_input_dim: 5, ..Params::new(layout) };
         let element = Bytes::from_static(b"");
         let add = |attributes| Change::Add {
             namespace,
@@ -301,6 +318,10 @@ mod tests {
             add(AttributeChange::Set(Some(Attributes::from(&b"{}"[..])))),
             Change::SetAttributes { namespace, key: key.clone(), element: element.clone(), attributes: None },
             Change::Remove { namespace, key: key.clone(), element },
+            Change::Create { namespace, key: key.clone(), params },
+            Change::Expire { namespace, key: key.clone(), at_ms: Some(5) },
+            Change::Expire { namespace, key: key.clone(), at_ms: None },
+            Change::Rename { namespace, key: key.clone(), to: Key::new(Bytes::from_static(b"new")) },
             Change::Drop { namespace, key },
             Change::Flush { namespace },
         ]

@@ -7,6 +7,7 @@ mod archive;
 pub mod change;
 mod checkpoint;
 pub mod executor;
+mod params;
 mod recovery;
 pub mod state;
 mod syncer;
@@ -175,6 +176,26 @@ impl Store {
         let (reply, done) = oneshot::channel();
         self.maintenance.send(Task::Checkpoint(Some(reply))).map_err(|_| WriteError::Stopped)?;
         Ok(done)
+    }
+
+    /// Lets the writer follow the options that can change while the server runs.
+    pub fn configure(&self, config: &Config) {
+        let percentage = u64::from(config.auto_aof_rewrite_percentage);
+        let message =
+            Message::Configure(config.appendfsync, config.auto_aof_rewrite_min_size_bytes, percentage);
+        // A writer that has stopped follows nothing any more.
+        drop(self.writer.send(message));
+    }
+
+    /// Takes a checkpoint and reads everything back from disk.
+    ///
+    /// # Errors
+    /// When the checkpoint failed, or what it wrote cannot be read.
+    pub fn reload(&self) -> Result<(), StoreError> {
+        self.checkpoint()?;
+        let (reply, done) = channel();
+        self.writer.send(Message::Reload(reply)).map_err(|_| WriteError::Stopped)?;
+        done.recv().map_err(|_| WriteError::Stopped)?
     }
 
     /// Syncs the log and stops the writer and the maintenance thread.

@@ -8,11 +8,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 
 use super::change::Change;
 use crate::collection::ids::hash_name;
-use crate::collection::{Collection, Encoded};
+use crate::collection::{Collection, Encoded, Params};
 
 /// A partial chunk with more bytes of originals than this is sealed short at a checkpoint.
 const MAX_PARTIAL_BYTES: usize = if cfg!(test) { 4 << 10 } else { 16 << 20 };
@@ -31,12 +31,24 @@ pub struct Key {
 impl Key {
     /// The key of that name.
     pub fn new(name: Bytes) -> Self {
-        Self { hash: hash_name(&name), name }
+        // 63 bits: some clients read a scan's cursor as a signed number.
+        Self { hash: (hash_name(&name) >> 1).max(1), name }
+    }
+
+    /// The same key with memory of its own: a name that came with a request shares the request's buffer.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self { hash: self.hash, name: Bytes::copy_from_slice(&self.name) }
     }
 
     /// Its name.
     pub fn name(&self) -> &[u8] {
         &self.name
+    }
+
+    /// Its place in a scan: keys are ordered by it. At least 1.
+    pub fn cursor(&self) -> u64 {
+        self.hash
     }
 }
 
@@ -66,10 +78,25 @@ pub struct Snapshot {
     pub next_uid: u64,
     /// Collections by namespace.
     pub keyspaces: OrdMap<NamespaceId, Keyspace>,
+    /// Collections that go by themselves, soonest first: when (unix milliseconds), and where.
+    pub expirations: OrdSet<(u64, NamespaceId, Key)>,
 }
 
 impl Snapshot {
-    /// A collection.
+    /// Puts a recovered collection in its place.
+    pub fn insert(&mut self, namespace: NamespaceId, key: Key, collection: Arc<Collection>) {
+        if let Some(at_ms) = collection.expires_ms {
+            self.expirations.insert((at_ms, namespace, key.clone()));
+        }
+        self.keyspaces.entry(namespace).or_default().insert(key, collection);
+    }
+
+    /// A collection, unless its time is over.
+    pub fn live(&self, namespace: NamespaceId, key: &Key, now_ms: u64) -> Option<&Arc<Collection>> {
+        self.get(namespace, key).filter(|collection| collection.expires_ms.is_none_or(|at_ms| at_ms > now_ms))
+    }
+
+    /// A collection, even if its time is over.
     pub fn get(&self, namespace: NamespaceId, key: &Key) -> Option<&Arc<Collection>> {
         self.keyspaces.get(&namespace)?.get(key)
     }
@@ -77,6 +104,16 @@ impl Snapshot {
     /// Collections of a namespace, in the order of their keys.
     pub fn keys(&self, namespace: NamespaceId) -> impl Iterator<Item = (&Key, &Arc<Collection>)> {
         self.keyspaces.get(&namespace).into_iter().flatten()
+    }
+
+    /// Collections of a namespace from a scan's cursor on.
+    pub fn keys_from(
+        &self,
+        namespace: NamespaceId,
+        cursor: u64,
+    ) -> impl Iterator<Item = (&Key, &Arc<Collection>)> {
+        let first = Key { hash: cursor, name: Bytes::new() };
+        self.keyspaces.get(&namespace).into_iter().flat_map(move |keys| keys.range(first.clone()..))
     }
 
     /// Number of collections of a namespace.
@@ -101,6 +138,12 @@ pub enum Applied {
     Replaced,
     /// There was nothing to change.
     No,
+}
+
+impl From<bool> for Applied {
+    fn from(changed: bool) -> Self {
+        if changed { Self::Yes } else { Self::No }
+    }
 }
 
 /// The writer's private next snapshot.
@@ -135,10 +178,11 @@ impl State {
     /// vector's code if it has been made already; it must fit the collection.
     pub fn apply(&mut self, change: &Change, encoded: Option<&Encoded>) -> Applied {
         self.snapshot.stamp += 1;
-        let stamp = self.snapshot.stamp;
         match change {
             Change::Add { namespace, key, params, element, vector, attributes } => {
-                self.create_missing(*namespace, key, params);
+                if self.snapshot.get(*namespace, key).is_none() {
+                    self.create(*namespace, key, params);
+                }
                 let made;
                 let encoded = match encoded {
                     Some(encoded) if encoded.fits(params) => encoded,
@@ -147,71 +191,111 @@ impl State {
                         &made
                     }
                 };
-                let added = self.change(*namespace, key, |collection| {
-                    collection.stamp = stamp;
-                    collection.put(element, vector, encoded, attributes)
+                let added = self.change_rows(*namespace, key, |collection| {
+                    (true, collection.put(element, vector, encoded, attributes))
                 });
                 if added == Some(true) { Applied::Yes } else { Applied::Replaced }
             }
             Change::Remove { namespace, key, element } => {
-                let removed = self.change(*namespace, key, |collection| {
-                    collection.stamp = stamp;
-                    collection.remove(element)
+                let removed = self.change_rows(*namespace, key, |collection| {
+                    let removed = collection.remove(element);
+                    (removed, removed)
                 });
-                if self.snapshot.get(*namespace, key).is_some_and(|collection| collection.is_empty()) {
+                let ends =
+                    |collection: &Arc<Collection>| collection.is_empty() && !collection.params.declared;
+                if self.snapshot.get(*namespace, key).is_some_and(ends) {
                     self.drop_key(*namespace, key);
                 }
-                if removed == Some(true) { Applied::Yes } else { Applied::No }
+                Applied::from(removed == Some(true))
             }
             Change::SetAttributes { namespace, key, element, attributes } => {
-                let set = self.collection_mut(*namespace, key).map(|collection| {
-                    collection.stamp = stamp;
-                    collection.set_attributes(element, attributes.clone())
+                let set = self.change_rows(*namespace, key, |collection| {
+                    let set = collection.set_attributes(element, attributes.clone());
+                    (set, set)
                 });
-                if set == Some(true) { Applied::Yes } else { Applied::No }
+                Applied::from(set == Some(true))
             }
-            Change::Drop { namespace, key } => {
-                if self.drop_key(*namespace, key) {
-                    Applied::Yes
-                } else {
-                    Applied::No
+            Change::Create { namespace, key, params } => {
+                let missing = self.snapshot.get(*namespace, key).is_none();
+                if missing {
+                    self.create(*namespace, key, params);
                 }
+                Applied::from(missing)
             }
-            Change::Flush { namespace } => match self.snapshot.keyspaces.remove(namespace) {
-                Some(_) => Applied::Yes,
-                None => Applied::No,
-            },
+            Change::Expire { namespace, key, at_ms } => Applied::from(self.expire(*namespace, key, *at_ms)),
+            Change::Rename { namespace, key, to } => Applied::from(self.rename(*namespace, key, to)),
+            Change::Drop { namespace, key } => Applied::from(self.drop_key(*namespace, key)),
+            Change::Flush { namespace } => {
+                let keys: Vec<Key> = self.snapshot.keys(*namespace).map(|(key, _)| key.clone()).collect();
+                for key in &keys {
+                    self.drop_key(*namespace, key);
+                }
+                Applied::from(!keys.is_empty())
+            }
         }
     }
 
-    fn create_missing(&mut self, namespace: NamespaceId, key: &Key, params: &crate::collection::Params) {
-        if self.snapshot.get(namespace, key).is_none() {
-            let collection = Arc::new(Collection::new(self.snapshot.next_uid, *params));
-            self.snapshot.next_uid += 1;
-            self.snapshot.keyspaces.entry(namespace).or_default().insert(key.clone(), collection);
-        }
+    fn create(&mut self, namespace: NamespaceId, key: &Key, params: &Params) {
+        let mut collection = Collection::new(self.snapshot.next_uid, *params);
+        collection.stamp = self.snapshot.stamp;
+        self.snapshot.next_uid += 1;
+        self.snapshot.insert(namespace, key.detached(), Arc::new(collection));
     }
 
-    fn change<T>(
-        &mut self,
-        namespace: NamespaceId,
-        key: &Key,
-        act: impl FnOnce(&mut Collection) -> T,
-    ) -> Option<T> {
-        let result = act(self.collection_mut(namespace, key)?);
-        self.touched.insert((namespace, key.clone()));
-        Some(result)
-    }
-
-    fn drop_key(&mut self, namespace: NamespaceId, key: &Key) -> bool {
-        let Some(keys) = self.snapshot.keyspaces.get_mut(&namespace) else {
-            return false;
-        };
-        let dropped = keys.remove(key).is_some();
+    fn take(&mut self, namespace: NamespaceId, key: &Key) -> Option<Arc<Collection>> {
+        let keys = self.snapshot.keyspaces.get_mut(&namespace)?;
+        let taken = keys.remove(key)?;
         if keys.is_empty() {
             self.snapshot.keyspaces.remove(&namespace);
         }
-        dropped
+        if let Some(at_ms) = taken.expires_ms {
+            self.snapshot.expirations.remove(&(at_ms, namespace, key.clone()));
+        }
+        Some(taken)
+    }
+
+    fn drop_key(&mut self, namespace: NamespaceId, key: &Key) -> bool {
+        self.touched.remove(&(namespace, key.clone()));
+        self.take(namespace, key).is_some()
+    }
+
+    fn expire(&mut self, namespace: NamespaceId, key: &Key, at_ms: Option<u64>) -> bool {
+        let Some(mut collection) = self.take(namespace, key) else { return false };
+        let changed = Arc::make_mut(&mut collection);
+        let differs = changed.expires_ms != at_ms;
+        changed.expires_ms = at_ms;
+        changed.stamp = self.snapshot.stamp;
+        self.snapshot.insert(namespace, key.detached(), collection);
+        differs
+    }
+
+    fn rename(&mut self, namespace: NamespaceId, key: &Key, to: &Key) -> bool {
+        let touched = self.touched.remove(&(namespace, key.clone()));
+        let Some(mut collection) = self.take(namespace, key) else { return false };
+        self.drop_key(namespace, to);
+        Arc::make_mut(&mut collection).stamp = self.snapshot.stamp;
+        self.snapshot.insert(namespace, to.detached(), collection);
+        if touched {
+            self.touched.insert((namespace, to.clone()));
+        }
+        true
+    }
+
+    /// Changes a collection's rows. `act` says whether something changed, and its result.
+    fn change_rows<T>(
+        &mut self,
+        namespace: NamespaceId,
+        key: &Key,
+        act: impl FnOnce(&mut Collection) -> (bool, T),
+    ) -> Option<T> {
+        let stamp = self.snapshot.stamp;
+        let collection = self.collection_mut(namespace, key)?;
+        let (changed, result) = act(collection);
+        if changed {
+            collection.stamp = stamp;
+            self.touched.insert((namespace, key.clone()));
+        }
+        Some(result)
     }
 
     /// Hands the state over to `publish` as a snapshot. The tables of names change at the same moment: they are locked

@@ -59,7 +59,7 @@ fn add(name: &str, element: &str, seed: u32, attributes: Option<String>) -> Chan
     Change::Add {
         namespace: NAMESPACE,
         key: key(name),
-        params: Params { layout, projection_input_dim: 0, m: 16 },
+        params: Params::new(layout),
         element: Bytes::copy_from_slice(element.as_bytes()),
         vector: vector(seed),
         attributes: match attributes {

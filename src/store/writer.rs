@@ -18,6 +18,7 @@ use super::change::{self, Change};
 use super::checkpoint::{CheckpointStats, Task};
 use super::state::{Applied, Key, NamespaceId, Snapshot, State};
 use super::syncer::Syncer;
+use super::{StoreError, recovery};
 use crate::collection::{Attributes, Encoded, Rows};
 use crate::config::{Config, Fsync};
 use crate::disk::log::LogWriter;
@@ -56,6 +57,10 @@ pub(super) enum Message {
     Rotate(Sender<Result<Arc<Snapshot>, WriteError>>),
     /// Put sealed rows in place of rows in memory.
     Adopt(Adopt, Sender<bool>),
+    /// Follow changed options.
+    Configure(Fsync, u64, u64),
+    /// Read everything back from disk, in place of what is in memory.
+    Reload(Sender<Result<(), StoreError>>),
     /// Sync the log and stop.
     Stop(Sender<Result<(), WriteError>>),
 }
@@ -208,6 +213,10 @@ impl Writer {
                 None | Some(Message::Job(_)) => {}
                 Some(Message::Rotate(reply)) => drop(reply.send(self.rotate())),
                 Some(Message::Adopt(adopt, reply)) => drop(reply.send(self.adopt(adopt))),
+                Some(Message::Reload(reply)) => drop(reply.send(self.reload())),
+                Some(Message::Configure(fsync, min_bytes, percentage)) => {
+                    self.configure(fsync, min_bytes, percentage);
+                }
                 Some(Message::Stop(reply)) => {
                     let synced = self.sync();
                     // Nothing is acknowledged after the last sync.
@@ -346,6 +355,35 @@ impl Writer {
         self.state.close_chunks();
         self.publish();
         Ok(self.published.load_full())
+    }
+
+    fn configure(&mut self, fsync: Fsync, min_bytes: u64, percentage: u64) {
+        (self.checkpoint_min_bytes, self.checkpoint_percentage) = (min_bytes, percentage);
+        if fsync == self.fsync {
+            return;
+        }
+        self.fsync = fsync;
+        self.syncer = None;
+        if let Some(log) = &mut self.log {
+            // What was promised under the old policy is kept, whatever the new one is.
+            let synced = log.sync();
+            if let Err(error) = synced {
+                self.fail(error);
+            } else if fsync == Fsync::Everysec {
+                match log.syncer() {
+                    Ok(syncer) => self.syncer = Some(Syncer::start(syncer)),
+                    Err(error) => self.fail(error),
+                }
+            }
+        }
+    }
+
+    fn reload(&mut self) -> Result<(), StoreError> {
+        self.sync()?;
+        let recovered = recovery::recover(&*self.disk)?;
+        self.state = State::new(recovered.snapshot);
+        self.publish();
+        Ok(())
     }
 
     fn adopt(&mut self, adopt: Adopt) -> bool {

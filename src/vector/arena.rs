@@ -1,7 +1,7 @@
 //! Rows in memory that one thread appends to while others read.
 //!
 //! A [`RowArena`] holds the rows of a chunk that is still growing: quantised codes, the scalars that go with them, the
-//! f32 originals and the row's name. Memory comes in blocks that double in size and never move, so a reader's slice
+//! f32 originals and the row's name. Memory comes in blocks that grow in size and never move, so a reader's slice
 //! stays valid while rows are added. A row is written once, before it is committed, and never changed after.
 
 use std::cell::UnsafeCell;
@@ -10,16 +10,51 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::quant::Scalars;
 
-/// Rows in the first block; each later block doubles the arena.
-const FIRST_BLOCK_ROWS: usize = 4;
-/// Blocks of rows: 4 + 4 + 8 + ... up to [`MAX_ROWS`].
-const ROW_BLOCKS: usize = 15;
 /// Rows an arena can hold.
 pub const MAX_ROWS: usize = 1 << 16;
-/// Bytes in the first block of names.
-const FIRST_BLOCK_NAME_BYTES: usize = 128;
-/// Blocks of names: 128 + 128 + 256 + ... up to 2 GiB of addresses.
-const NAME_BLOCKS: usize = 25;
+/// Small at first, for collections of a few elements; at most a fifth of a large arena is spare room.
+const ROWS: Growth = Growth { first: 2, per_size: 4 };
+/// Blocks for [`MAX_ROWS`].
+const ROW_BLOCKS: usize = 60;
+/// Blocks of names, in bytes.
+const NAMES: Growth = Growth { first: 64, per_size: 1 };
+/// Blocks for 2 GiB of names.
+const NAME_BLOCKS: usize = 26;
+
+/// How an arena's blocks grow: `per_size` blocks of `first` cells, as many again of the same size, then `per_size` blocks of
+/// twice the size, and so on: every `per_size` blocks double the arena.
+struct Growth {
+    first: usize,
+    per_size: usize,
+}
+
+impl Growth {
+    /// Block and offset inside it of position `at`.
+    fn locate(&self, at: usize) -> (usize, usize) {
+        let base = self.first * self.per_size;
+        if at < base {
+            return (at / self.first, at % self.first);
+        }
+        let doublings = (at / base).ilog2() as usize;
+        let len = self.first << doublings;
+        let within = at - (base << doublings);
+        (self.per_size * (1 + doublings) + within / len, within % len)
+    }
+
+    fn block_len(&self, block: usize) -> usize {
+        self.first << (block / self.per_size).saturating_sub(1)
+    }
+
+    fn block_start(&self, block: usize) -> usize {
+        match block / self.per_size {
+            0 => block * self.first,
+            size => {
+                let doubled = (self.first * self.per_size) << (size - 1);
+                doubled + block % self.per_size * self.block_len(block)
+            }
+        }
+    }
+}
 
 /// A fixed array whose cells are written once by the appending thread before any reader may look at them.
 struct Cells<T>(Box<[UnsafeCell<T>]>);
@@ -117,23 +152,6 @@ unsafe impl Sync for RowArena {}
 // SAFETY: the arena owns its memory; nothing in it is tied to a thread.
 unsafe impl Send for RowArena {}
 
-/// Block and offset inside it of position `at`, for blocks of `first, first, 2 * first, 4 * first, ...`.
-fn locate(at: usize, first: usize) -> (usize, usize) {
-    if at < first {
-        return (0, at);
-    }
-    let block = (at / first).ilog2() as usize + 1;
-    (block, at - (first << (block - 1)))
-}
-
-fn block_len(block: usize, first: usize) -> usize {
-    if block == 0 { first } else { first << (block - 1) }
-}
-
-fn block_start(block: usize, first: usize) -> usize {
-    if block == 0 { 0 } else { first << (block - 1) }
-}
-
 impl RowArena {
     /// An empty arena.
     pub fn new(shape: RowShape) -> Self {
@@ -180,8 +198,8 @@ impl RowArena {
             return None;
         }
         let name_at = self.push_name(&mut next_name, row.name)?;
-        let (index, offset) = locate(at, FIRST_BLOCK_ROWS);
-        let block = self.rows[index].get_or_init(|| self.new_block(block_len(index, FIRST_BLOCK_ROWS)));
+        let (index, offset) = ROWS.locate(at);
+        let block = self.rows[index].get_or_init(|| self.new_block(ROWS.block_len(index)));
         // SAFETY: `at` is not committed yet, so no reader can reach these cells, and the lock keeps other writers out.
         unsafe {
             block.codes.write(offset * self.shape.code_bytes, row.codes);
@@ -221,8 +239,8 @@ impl RowArena {
         let mut prefix = [0u8; 5];
         let prefix = encode_length(u32::try_from(name.len()).ok()?, &mut prefix);
         let needed = prefix.len() + name.len();
-        let (mut index, mut offset) = locate(*next_name, FIRST_BLOCK_NAME_BYTES);
-        while offset + needed > block_len(index, FIRST_BLOCK_NAME_BYTES) {
+        let (mut index, mut offset) = NAMES.locate(*next_name);
+        while offset + needed > NAMES.block_len(index) {
             index += 1;
             offset = 0;
             if index >= NAME_BLOCKS {
@@ -230,7 +248,7 @@ impl RowArena {
             }
         }
         let block = self.names[index].get_or_init(|| {
-            let cells = Cells::new(block_len(index, FIRST_BLOCK_NAME_BYTES));
+            let cells = Cells::new(NAMES.block_len(index));
             self.size_bytes.fetch_add(cells.size_bytes(), Ordering::Relaxed);
             cells
         });
@@ -239,14 +257,14 @@ impl RowArena {
             block.write(offset, prefix);
             block.write(offset + prefix.len(), name);
         }
-        let at = block_start(index, FIRST_BLOCK_NAME_BYTES) + offset;
+        let at = NAMES.block_start(index) + offset;
         *next_name = at + needed;
         u32::try_from(at).ok()
     }
 
     fn block_of(&self, row: usize) -> (&RowBlock, usize) {
         assert!(row < self.len(), "row {row} is committed");
-        let (index, offset) = locate(row, FIRST_BLOCK_ROWS);
+        let (index, offset) = ROWS.locate(row);
         let block = self.rows[index].get();
         (block.unwrap_or_else(|| unreachable!("a committed row has a block")), offset)
     }
@@ -284,7 +302,7 @@ impl RowArena {
         let (block, offset) = self.block_of(row);
         // SAFETY: `block_of` checked that the row is committed.
         let at = unsafe { block.names.read(offset, 1)[0] } as usize;
-        let (index, offset) = locate(at, FIRST_BLOCK_NAME_BYTES);
+        let (index, offset) = NAMES.locate(at);
         let names = self.names[index].get();
         let names = names.unwrap_or_else(|| unreachable!("a committed name has a block"));
         let room = names.0.len() - offset;
@@ -312,11 +330,11 @@ impl RowArena {
     pub fn runs(&self, len: usize) -> impl Iterator<Item = Run<'_>> {
         assert!(len <= self.len(), "{len} rows are committed");
         (0..ROW_BLOCKS).map_while(move |index| {
-            let first = block_start(index, FIRST_BLOCK_ROWS);
+            let first = ROWS.block_start(index);
             if first >= len {
                 return None;
             }
-            let rows = block_len(index, FIRST_BLOCK_ROWS).min(len - first);
+            let rows = ROWS.block_len(index).min(len - first);
             let block = self.rows[index].get()?;
             let originals = if self.shape.code_bytes == 0 { rows * self.shape.original_len } else { 0 };
             // SAFETY: rows below `len` are committed, as asserted above.
@@ -359,6 +377,21 @@ mod tests {
 
     fn arena() -> RowArena {
         RowArena::new(RowShape { code_bytes: 8, original_len: 3, biased: false })
+    }
+
+    #[test]
+    fn blocks_follow_one_another() {
+        for (growth, blocks) in [(ROWS, ROW_BLOCKS), (NAMES, NAME_BLOCKS)] {
+            let mut next = 0;
+            for block in 0..blocks {
+                assert_eq!(growth.block_start(block), next);
+                assert_eq!(growth.locate(next), (block, 0));
+                next += growth.block_len(block);
+                assert_eq!(growth.locate(next - 1), (block, growth.block_len(block) - 1));
+            }
+            assert!(next >= MAX_ROWS);
+        }
+        assert!(NAMES.locate((1 << 31) - 1).0 < NAME_BLOCKS);
     }
 
     #[test]

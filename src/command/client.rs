@@ -1,0 +1,331 @@
+//! CLIENT: what is known of connections, and their end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::parse::{integer, is_word};
+use super::reply::{Protocol, Reply};
+use super::request::Request;
+use super::session::{ReplyMode, Session};
+use super::{CommandError, Context};
+use crate::clock;
+
+/// What others may know of a connection while it lives.
+pub struct Client {
+    /// Number of the connection, never used again.
+    pub id: u64,
+    /// The peer, `host:port`.
+    pub peer: String,
+    /// Our end, `host:port`.
+    pub local: String,
+    /// When it was accepted, unix milliseconds.
+    pub accepted_ms: u64,
+    /// When its last command came, unix milliseconds.
+    pub active_ms: AtomicU64,
+    /// Names and numbers as CLIENT LIST shows them.
+    about: Mutex<About>,
+    /// Somebody asked for its end.
+    killed: AtomicBool,
+    /// Wakes it up to end.
+    end: Notify,
+}
+
+/// What CLIENT LIST shows of a connection and may change.
+#[derive(Clone, Default)]
+pub struct About {
+    /// Name given by CLIENT SETNAME.
+    pub name: Vec<u8>,
+    /// Library name given by CLIENT SETINFO.
+    pub library: Vec<u8>,
+    /// Library version given by CLIENT SETINFO.
+    pub library_version: Vec<u8>,
+    /// The last command.
+    pub command: &'static str,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Queued commands, or -1 outside a transaction.
+    pub queued: i64,
+    /// Watched keys.
+    pub watched: usize,
+}
+
+impl Client {
+    /// A new connection.
+    pub fn new(id: u64, peer: String, local: String) -> Self {
+        let now_ms = clock::now_ms();
+        Self {
+            id,
+            peer,
+            local,
+            accepted_ms: now_ms,
+            active_ms: AtomicU64::new(now_ms),
+            about: Mutex::new(About { queued: -1, ..About::default() }),
+            killed: AtomicBool::new(false),
+            end: Notify::new(),
+        }
+    }
+
+    /// Reads or changes what is shown.
+    pub fn about<T>(&self, act: impl FnOnce(&mut About) -> T) -> T {
+        act(&mut self.about.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether its end was asked for.
+    pub fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::Acquire)
+    }
+
+    /// Asks for its end.
+    pub fn kill(&self) {
+        self.killed.store(true, Ordering::Release);
+        self.end.notify_one();
+    }
+
+    /// Waits until its end is asked for.
+    pub async fn end(&self) {
+        self.end.notified().await;
+    }
+
+    fn line(&self) -> String {
+        let about = self.about(|about| about.clone());
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let now_ms = clock::now_ms();
+        let seconds_since = |then_ms: u64| now_ms.saturating_sub(then_ms) / 1000;
+        format!(
+            "id={} addr={} laddr={} fd=0 name={} age={} idle={} flags=N db=0 sub=0 psub=0 ssub=0 multi={} watch={} \
+             qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={} \
+             user=default redir=-1 resp={} lib-name={} lib-ver={}",
+            self.id,
+            self.peer,
+            self.local,
+            text(&about.name),
+            seconds_since(self.accepted_ms),
+            seconds_since(self.active_ms.load(Ordering::Relaxed)),
+            about.queued,
+            about.watched,
+            about.command,
+            if about.protocol == Protocol::Resp3 { 3 } else { 2 },
+            text(&about.library),
+            text(&about.library_version),
+        )
+    }
+}
+
+/// A name without blanks or control characters.
+pub(super) fn checked_name(name: &[u8]) -> Result<Vec<u8>, CommandError> {
+    if name.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
+        Ok(name.to_vec())
+    } else {
+        Err(CommandError::text("ERR Client names cannot contain spaces, newlines or special characters."))
+    }
+}
+
+const SYNTAX: CommandError = CommandError::text("ERR syntax error");
+
+/// `CLIENT ID | INFO | LIST | KILL ... | GETNAME | SETNAME name | SETINFO option value | REPLY mode | NO-EVICT mode |
+/// NO-TOUCH mode`
+pub(super) fn client(
+    session: &mut Session,
+    context: &Context,
+    request: &Request,
+) -> Result<Reply, CommandError> {
+    let verb = String::from_utf8_lossy(request.arg(1)).to_lowercase();
+    let arity = |fits: bool| match fits {
+        true => Ok(()),
+        false => Err(CommandError::Arity(format!("client|{verb}").into())),
+    };
+    let len = request.len();
+    match verb.as_str() {
+        "id" => {
+            arity(len == 2).map(|()| Reply::Integer(i64::try_from(session.client.id).unwrap_or(i64::MAX)))
+        }
+        "info" => arity(len == 2).map(|()| Reply::Verbatim(session.client.line() + "\n")),
+        "list" => list(context, request),
+        "kill" => arity(len >= 3).and_then(|()| kill(session, context, request)),
+        "getname" => arity(len == 2).map(|()| {
+            let name = session.client.about(|about| about.name.clone());
+            if name.is_empty() { Reply::Null } else { Reply::bulk(&name) }
+        }),
+        "setname" => {
+            arity(len == 3)?;
+            let name = checked_name(request.arg(2))?;
+            session.client.about(|about| about.name = name);
+            Ok(Reply::ok())
+        }
+        "setinfo" => arity(len == 4).and_then(|()| set_info(session, request)),
+        "reply" => arity(len == 3).and_then(|()| reply_mode(session, request.arg(2))),
+        "no-evict" | "no-touch" => {
+            arity(len == 3)?;
+            let on_off = is_word(request.arg(2), "ON") || is_word(request.arg(2), "OFF");
+            if on_off { Ok(Reply::ok()) } else { Err(SYNTAX) }
+        }
+        "tracking" => {
+            Err(CommandError::text("ERR client-side caching is not supported: CLIENT TRACKING is refused"))
+        }
+        _ => {
+            let verb = String::from_utf8_lossy(request.arg(1));
+            Err(CommandError::Text(format!("ERR unknown subcommand '{verb}'. Try CLIENT HELP.").into()))
+        }
+    }
+}
+
+fn set_info(session: &Session, request: &Request) -> Result<Reply, CommandError> {
+    let (option, value) = (request.arg(2), request.arg(3));
+    let known = is_word(option, "LIB-NAME") || is_word(option, "LIB-VER");
+    let shown = String::from_utf8_lossy(option).into_owned();
+    if !known {
+        return Err(CommandError::Text(format!("ERR Unrecognized option '{shown}'").into()));
+    }
+    if !value.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
+        let option = shown.to_lowercase();
+        let text = format!("ERR {option} cannot contain spaces, newlines or special characters.");
+        return Err(CommandError::Text(text.into()));
+    }
+    session.client.about(|about| {
+        let field = if is_word(option, "LIB-NAME") { &mut about.library } else { &mut about.library_version };
+        *field = value.to_vec();
+    });
+    Ok(Reply::ok())
+}
+
+fn reply_mode(session: &mut Session, mode: &[u8]) -> Result<Reply, CommandError> {
+    session.replies = if is_word(mode, "ON") {
+        ReplyMode::On
+    } else if is_word(mode, "OFF") {
+        ReplyMode::Off
+    } else if is_word(mode, "SKIP") {
+        ReplyMode::SkipNext
+    } else {
+        return Err(SYNTAX);
+    };
+    Ok(Reply::ok())
+}
+
+/// `CLIENT LIST [TYPE normal | master | replica | pubsub] [ID id ...]`
+fn list(context: &Context, request: &Request) -> Result<Reply, CommandError> {
+    let mut clients = context.clients();
+    match request.get(2) {
+        None => {}
+        Some(word) if is_word(word, "TYPE") && request.len() == 4 => match request.arg(3) {
+            kind if is_word(kind, "NORMAL") => {}
+            kind if ["MASTER", "REPLICA", "SLAVE", "PUBSUB"].iter().any(|one| is_word(kind, one)) => {
+                clients.clear()
+            }
+            kind => {
+                let kind = String::from_utf8_lossy(kind);
+                return Err(CommandError::Text(format!("ERR Unknown client type '{kind}'").into()));
+            }
+        },
+        Some(word) if is_word(word, "ID") && request.len() > 3 => {
+            let ids: Option<Vec<i64>> = request.args().skip(3).map(integer).collect();
+            let ids = ids.ok_or(CommandError::text("ERR Invalid client ID"))?;
+            clients.retain(|client| i64::try_from(client.id).is_ok_and(|id| ids.contains(&id)));
+        }
+        Some(_) => return Err(SYNTAX),
+    }
+    Ok(Reply::Verbatim(clients.iter().map(|client| client.line() + "\n").collect()))
+}
+
+/// What a CLIENT KILL picks connections by.
+#[derive(Default)]
+struct Pick {
+    id: Option<u64>,
+    peer: Option<String>,
+    local: Option<String>,
+    /// Only kinds of connections there are none of.
+    nobody: bool,
+    /// The asking connection too.
+    me: bool,
+    max_age_s: Option<u64>,
+}
+
+impl Pick {
+    fn takes(&self, client: &Client, session: &Session) -> bool {
+        let age_s = clock::now_ms().saturating_sub(client.accepted_ms) / 1000;
+        !self.nobody
+            && self.id.is_none_or(|id| id == client.id)
+            && self.peer.as_ref().is_none_or(|peer| *peer == client.peer)
+            && self.local.as_ref().is_none_or(|local| *local == client.local)
+            && self.max_age_s.is_none_or(|least_s| age_s >= least_s)
+            && (self.me || client.id != session.client.id)
+    }
+}
+
+/// `CLIENT KILL addr:port`, or filters: `[ID id] [ADDR addr] [LADDR addr] [TYPE kind] [USER name] [SKIPME yes | no]
+/// [MAXAGE seconds]`
+fn kill(session: &mut Session, context: &Context, request: &Request) -> Result<Reply, CommandError> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if request.len() == 3 {
+        let pick = Pick { peer: Some(text(request.arg(2))), me: true, ..Pick::default() };
+        return match kill_picked(&pick, session, context) {
+            0 => Err(CommandError::text("ERR No such client")),
+            _ => Ok(Reply::ok()),
+        };
+    }
+    let mut pick = Pick::default();
+    let mut next = 2;
+    while let Some(word) = request.get(next) {
+        let value = request.get(next + 1).ok_or(SYNTAX)?;
+        next += 2;
+        let number = || integer(value).and_then(|number| u64::try_from(number).ok());
+        if is_word(word, "ID") {
+            pick.id = Some(number().ok_or(CommandError::text("ERR client-id should be greater than 0"))?);
+        } else if is_word(word, "ADDR") {
+            pick.peer = Some(text(value));
+        } else if is_word(word, "LADDR") {
+            pick.local = Some(text(value));
+        } else if is_word(word, "MAXAGE") {
+            pick.max_age_s =
+                Some(number().ok_or(CommandError::text("ERR maxage is not an integer or out of range"))?);
+        } else if is_word(word, "SKIPME") && (is_word(value, "YES") || is_word(value, "NO")) {
+            pick.me = is_word(value, "NO");
+        } else if is_word(word, "TYPE") {
+            pick.nobody |= !is_word(value, "NORMAL");
+        } else if is_word(word, "USER") {
+            pick.nobody |= value != b"default";
+        } else {
+            return Err(SYNTAX);
+        }
+    }
+    Ok(Reply::Integer(i64::try_from(kill_picked(&pick, session, context)).unwrap_or(i64::MAX)))
+}
+
+fn kill_picked(pick: &Pick, session: &mut Session, context: &Context) -> usize {
+    let mut killed = 0;
+    for client in context.clients() {
+        if pick.takes(&client, session) {
+            killed += 1;
+            if client.id == session.client.id {
+                // Its own end comes after the answer.
+                session.closing = true;
+            } else {
+                client.kill();
+            }
+        }
+    }
+    killed
+}
+
+/// All connections, for CLIENT LIST and CLIENT KILL.
+#[derive(Default)]
+pub struct Clients(Mutex<std::collections::BTreeMap<u64, Arc<Client>>>);
+
+impl Clients {
+    /// Notes a new connection.
+    pub fn add(&self, client: &Arc<Client>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(client.id, Arc::clone(client));
+    }
+
+    /// Forgets a connection.
+    pub fn remove(&self, id: u64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+
+    /// The connections, oldest first.
+    pub fn all(&self) -> Vec<Arc<Client>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}

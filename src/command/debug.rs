@@ -1,0 +1,143 @@
+//! Looking inside: TIME, OBJECT, MEMORY, DEBUG.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::parse::{float, is_word};
+use super::reply::Reply;
+use super::request::Request;
+use super::session::Session;
+use super::{Call, CommandError, Context, Outcome, Waiting};
+use crate::clock;
+use crate::collection::{Collection, RowId, live_offsets};
+
+/// How long DEBUG SLEEP sleeps at most.
+const MAX_SLEEP_S: f64 = 3600.0;
+/// Bytes of a digest, as Redis shows: 40 hexadecimal digits.
+const DIGEST_BYTES: usize = 20;
+
+fn unknown_subcommand(command: &str, verb: &[u8]) -> CommandError {
+    let verb = String::from_utf8_lossy(verb);
+    CommandError::Text(format!("ERR unknown subcommand '{verb}'. Try {command} HELP.").into())
+}
+
+/// `TIME`: unix seconds and microseconds.
+pub(super) fn time(_: &mut Session, _: &Context, _: &Request) -> Result<Reply, CommandError> {
+    let now_us = clock::now_us();
+    let text = |number: u64| Reply::Bulk(number.to_string().into());
+    Ok(Reply::Array(vec![text(now_us / 1_000_000), text(now_us % 1_000_000)]))
+}
+
+/// `OBJECT ENCODING key | REFCOUNT key | IDLETIME key | FREQ key`
+pub(super) fn object(call: &Call<'_>) -> Result<Outcome, CommandError> {
+    let verb = call.request.arg(1);
+    let name = String::from_utf8_lossy(verb).to_lowercase();
+    if !matches!(name.as_str(), "encoding" | "refcount" | "idletime" | "freq") {
+        return Err(unknown_subcommand("OBJECT", verb));
+    }
+    if call.request.len() != 3 {
+        return Err(CommandError::Arity(format!("object|{name}").into()));
+    }
+    if call.collection(2).is_none() {
+        return Ok(Outcome::Reply(Reply::Null));
+    }
+    Ok(Outcome::Reply(match name.as_str() {
+        "encoding" => Reply::text("raw"),
+        "refcount" => Reply::Integer(1),
+        "idletime" => Reply::Integer(0),
+        _ => {
+            return Err(CommandError::text(
+                "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when \
+                 switching between policies at runtime LRU and LFU data will take some time to adjust.",
+            ));
+        }
+    }))
+}
+
+/// `MEMORY USAGE key [SAMPLES n]`: bytes of heap a key takes; mapped files are not counted.
+pub(super) fn memory(call: &Call<'_>) -> Result<Outcome, CommandError> {
+    let request = call.request;
+    if !is_word(request.arg(1), "USAGE") {
+        return Err(unknown_subcommand("MEMORY", request.arg(1)));
+    }
+    match request.len() {
+        3 => {}
+        5 if is_word(request.arg(3), "SAMPLES") => {
+            let samples = super::parse::integer(request.arg(4)).filter(|&samples| samples >= 0);
+            samples.ok_or(CommandError::text("ERR value is not an integer or out of range"))?;
+        }
+        0..=2 => return Err(CommandError::Arity("memory|usage".into())),
+        _ => return Err(CommandError::text("ERR syntax error")),
+    }
+    let bytes = call.collection(2).map(|collection| collection.size_bytes() + request.arg(2).len());
+    let integer = |bytes: usize| Reply::Integer(i64::try_from(bytes).unwrap_or(i64::MAX));
+    Ok(Outcome::Reply(bytes.map_or(Reply::Null, integer)))
+}
+
+/// `DEBUG SLEEP seconds | RELOAD | DIGEST-VALUE key [key ...]`
+pub(super) fn debug(context: &Arc<Context>, request: &Request) -> Result<Waiting, CommandError> {
+    if !context.config().enable_debug_command {
+        return Err(CommandError::text(
+            "ERR DEBUG command not allowed. Start the server with enable-debug-command set to yes to use it.",
+        ));
+    }
+    let verb = request.arg(1);
+    if is_word(verb, "SLEEP") && request.len() == 3 {
+        let seconds = float(request.arg(2)).filter(|seconds| (0.0..=MAX_SLEEP_S).contains(seconds));
+        let seconds = seconds.ok_or(CommandError::text("ERR value is not a valid float"))?;
+        return Ok(Box::pin(async move {
+            tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+            Reply::ok()
+        }));
+    }
+    if is_word(verb, "RELOAD") {
+        let context = Arc::clone(context);
+        return Ok(Box::pin(async move {
+            match tokio::task::spawn_blocking(move || context.store.reload()).await {
+                Ok(Ok(())) => Reply::ok(),
+                Ok(Err(error)) => Reply::error(format!("ERR {error}")),
+                Err(_) => Reply::error("ERR the server is shutting down"),
+            }
+        }));
+    }
+    if is_word(verb, "DIGEST-VALUE") && request.len() >= 3 {
+        let snapshot = context.store.snapshot();
+        let digest = |index: usize| {
+            let key = crate::store::state::Key::new(request.bytes(index));
+            snapshot
+                .live(Default::default(), &key, clock::now_ms())
+                .map_or(Ok([0; DIGEST_BYTES]), |found| digest(found))
+        };
+        let digests: Result<Vec<_>, _> = (2..request.len()).map(digest).collect();
+        let hex = |digest: [u8; DIGEST_BYTES]| -> String {
+            digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        };
+        let reply = Reply::Array(digests?.into_iter().map(|digest| Reply::simple(hex(digest))).collect());
+        return Ok(Box::pin(std::future::ready(reply)));
+    }
+    Err(unknown_subcommand("DEBUG", verb))
+}
+
+/// Sum of the hashes of all elements (name, vector, attributes): the same for equal contents, whatever the order.
+fn digest(collection: &Collection) -> Result<[u8; DIGEST_BYTES], CommandError> {
+    let mut sum = [0u8; DIGEST_BYTES];
+    for chunk in &collection.chunks {
+        for offset in live_offsets(chunk) {
+            let row = RowId::new(chunk.number, offset);
+            let mut hasher = blake3::Hasher::new();
+            let name = collection.name(row);
+            hasher.update(&(name.len() as u64).to_le_bytes()).update(name);
+            hasher.update(bytemuck::cast_slice(&collection.vector(row)?));
+            if let Some(attributes) = collection.attributes(row) {
+                hasher.update(&[1]).update(attributes);
+            }
+            let mut carry = 0u16;
+            for (total, byte) in sum.iter_mut().zip(hasher.finalize().as_bytes()) {
+                let added = u16::from(*total) + u16::from(*byte) + carry;
+                [*total, _] = added.to_le_bytes();
+                carry = added >> 8;
+            }
+        }
+    }
+    Ok(sum)
+}
