@@ -11,6 +11,7 @@ pub mod command;
 pub mod config;
 pub mod disk;
 pub mod glob;
+pub mod heap;
 pub mod logging;
 pub mod metrics;
 pub mod server;

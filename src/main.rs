@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 
 use vecdis::config::Config;
-use vecdis::{cli, logging, server};
+use vecdis::{cli, heap, logging, server};
 
 fn main() -> ExitCode {
+    heap::tune();
     let args: Vec<String> =
         std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
     if let Some(code) = cli::run(&args) {

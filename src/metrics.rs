@@ -1,17 +1,6 @@
-//! Counters of the running server, and the heap.
+//! Counters of the running server.
 
-use std::alloc::System;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-use cap::Cap;
-
-#[global_allocator]
-static HEAP: Cap<System> = Cap::new(System, usize::MAX);
-
-/// Bytes of heap in use; mapped files are not counted.
-pub fn heap_bytes() -> usize {
-    HEAP.allocated()
-}
 
 /// Counters, all since the start.
 #[derive(Default)]

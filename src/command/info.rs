@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::connection::REDIS_VERSION;
 use super::reply::Reply;
 use super::{Call, CommandError, Outcome};
+use crate::clock;
+use crate::heap::heap_bytes;
 use crate::vector::kernel::Kernel;
-use crate::{clock, metrics};
 
 /// Clock ticks a second of /proc/self/stat; Linux shows 100 to programs on every machine.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -79,7 +80,7 @@ fn clients(call: &Call<'_>, out: &mut String) {
 }
 
 fn memory(call: &Call<'_>, out: &mut String) {
-    let used = metrics::heap_bytes();
+    let used = heap_bytes();
     line(out, format_args!("used_memory:{used}"));
     line(out, format_args!("used_memory_human:{:.2}M", used as f64 / f64::from(1 << 20)));
     line(out, format_args!("used_memory_rss:{}", resident_bytes("VmRSS:")));

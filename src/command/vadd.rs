@@ -9,7 +9,7 @@ use super::{Call, CommandError, WriteOp, live};
 use crate::collection::{
     AttributeChange, Attributes, Encoded, MAX_ATTRIBUTE_BYTES, MAX_DIMENSION, MAX_ELEMENT_BYTES, Params,
 };
-use crate::metrics;
+use crate::heap::heap_bytes;
 use crate::store::Txn;
 use crate::store::change::Change;
 use crate::store::state::{Applied, Key, NamespaceId};
@@ -85,7 +85,7 @@ pub(super) fn vadd(call: &Call<'_>) -> Result<WriteOp, CommandError> {
 /// Refuses what takes memory while more than `maxmemory` is in use.
 pub(super) fn check_memory(call: &Call<'_>) -> Result<(), CommandError> {
     let limit_bytes = call.context.config().maxmemory_bytes;
-    if limit_bytes > 0 && metrics::heap_bytes() as u64 > limit_bytes {
+    if limit_bytes > 0 && heap_bytes() as u64 > limit_bytes {
         return Err(CommandError::text("OOM command not allowed when used memory > 'maxmemory'."));
     }
     Ok(())
