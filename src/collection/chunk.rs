@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
+use super::filter_cache::FilterCache;
 use super::names::NameOrder;
 use super::sealed::SealedRows;
 use super::{CollectionError, MAX_CHUNK_NAME_BYTES, MAX_CHUNK_ORIGINAL_BYTES, Params};
@@ -111,6 +112,10 @@ pub struct Chunk {
     pub closed: bool,
     /// The order of the rows' names.
     pub name_order: Arc<NameOrder>,
+    /// Changes when attributes of a row that was there already do.
+    pub attribute_changes: u64,
+    /// Which rows pass the filters of late.
+    pub filters: Arc<FilterCache>,
 }
 
 impl Chunk {
@@ -125,6 +130,8 @@ impl Chunk {
             overlay: OrdMap::new(),
             closed: false,
             name_order: Arc::default(),
+            attribute_changes: 0,
+            filters: Arc::default(),
         }
     }
 
@@ -249,5 +256,6 @@ impl Chunk {
             + self.overlay.len() * OVERLAY_ENTRY_BYTES
             + attributes
             + self.name_order.size_bytes()
+            + self.filters.size_bytes()
     }
 }

@@ -6,8 +6,10 @@
 
 pub mod chunk;
 pub mod filter;
+pub mod filter_cache;
 pub mod ids;
 pub mod names;
+mod scan;
 pub mod sealed;
 pub mod search;
 #[cfg(test)]
@@ -447,7 +449,9 @@ impl Collection {
         let had = self.attributes(row).is_some();
         self.attributes_count += u64::from(attributes.is_some());
         self.attributes_count -= u64::from(had);
-        self.chunk_mut(row).set_attributes(row.offset(), attributes);
+        let chunk = self.chunk_mut(row);
+        chunk.set_attributes(row.offset(), attributes);
+        chunk.attribute_changes = filter_cache::next_change();
         true
     }
 

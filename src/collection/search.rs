@@ -2,27 +2,34 @@
 //! best candidates of each are then scored again from the f32 originals.
 //!
 //! Each search may be on a version of its own. Versions share their rows, so a pass goes over the rows of all of them,
-//! and each search sees those that are live in its version.
+//! and each search sees those that are live in its version. A pass is made of parts, which several threads may share.
+//!
+//! An exact search is proved: a code is never farther from its vector than the row's residual, so a row whose score from
+//! codes, plus what the residuals of row and query allow, stays below the k-th best lower bound cannot be among the best.
+//! All others are scored again.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::filter::Filter;
-use super::{Chunk, Collection, CollectionError, RowId, live_offsets};
-use crate::vector::arena::Run;
-use crate::vector::{Query, TopK};
+use super::scan::{Scratch, scan};
+use super::{Chunk, Collection, CollectionError, RowId};
+use crate::vector::{Metric, Query, TopK};
 
-/// Bytes of codes that are scored against all waiting queries before moving on: stays in the level-2 cache.
-const BLOCK_BYTES: usize = 128 << 10;
-/// Rows a block has at most, so that its scores stay in the level-1 cache.
-const MAX_BLOCK_ROWS: usize = 4096;
 /// Candidates that are scored again from their originals, for each result asked for.
 const RESCORE_FACTOR: usize = 4;
 /// Candidates that are scored again at least.
 const MIN_RESCORED: usize = 40;
-/// Where fewer than one row in this many passes, rows are scored one by one.
-const SPARSE_ROWS: usize = 8;
+/// Bytes of rows (for one query) that are worth a thread of their own.
+const PART_BYTES: usize = 2 << 20;
+/// What f32 arithmetic may add to an error that the residuals bound, for scores within [-1, 1].
+const ROUNDING: f32 = 1e-5;
+/// The same for squared distances, relative to the squared norms.
+const L2_ROUNDING: f32 = 2e-6;
+/// Candidates of an exact search beyond which those that have fallen out are dropped.
+const MAX_CANDIDATES: usize = 1 << 16;
 
 /// One search.
 pub struct SearchRequest {
@@ -34,7 +41,7 @@ pub struct SearchRequest {
     pub count: usize,
     /// Candidates to score again from their originals, if that is more than by default.
     pub effort: usize,
-    /// Score every row from its original.
+    /// Prove the answer.
     pub exact: bool,
     /// Only elements whose attributes pass.
     pub filter: Option<Arc<Filter>>,
@@ -52,193 +59,209 @@ pub struct Hit {
 /// Results of a search, best first, equal scores by row.
 pub type Hits = Result<Vec<Hit>, CollectionError>;
 
-struct Running<'a> {
-    request: &'a SearchRequest,
-    best: TopK,
-    failed: Option<CollectionError>,
+/// Runs several searches on versions of one collection on the caller's thread. Answers are in the order of the requests.
+pub fn search(requests: Vec<SearchRequest>) -> Vec<Hits> {
+    let pass = Pass::new(requests);
+    pass.work().unwrap_or_else(|| unreachable!("who works alone ends the pass"))
 }
 
-/// Runs several searches on versions of one collection in one pass over its rows. Answers are in the order of the
-/// requests.
-pub fn search(requests: &[SearchRequest]) -> Vec<Hits> {
-    let mut running: Vec<Running<'_>> = requests.iter().map(Running::new).collect();
-    let mut scores = Vec::new();
-    for chunk in chunks_of_all(requests).values() {
-        let masks: Vec<Cow<'_, [u64]>> = requests.iter().map(|request| mask(chunk.number, request)).collect();
-        if masks.iter().all(|mask| mask.is_empty()) {
-            continue;
-        }
-        for run in chunk.rows.runs(chunk.len) {
-            scan(chunk, &run, &masks, &mut running, &mut scores);
-        }
+/// A stretch of a chunk's rows, a multiple of 64 from the chunk's beginning.
+pub(super) struct Part {
+    /// The chunk in the version that knows most of its rows.
+    pub chunk: Arc<Chunk>,
+    pub first: usize,
+    pub end: usize,
+}
+
+/// One pass over a collection for several searches.
+pub struct Pass {
+    requests: Vec<SearchRequest>,
+    parts: Vec<Part>,
+    next: AtomicUsize,
+    merged: Mutex<Merged>,
+}
+
+#[derive(Default)]
+struct Merged {
+    found: Vec<Found>,
+    parts_done: usize,
+}
+
+impl Pass {
+    /// Plans a pass. All requests are on versions of the same collection.
+    pub fn new(requests: Vec<SearchRequest>) -> Self {
+        let parts = parts(&requests);
+        Self { requests, parts, next: AtomicUsize::new(0), merged: Mutex::default() }
     }
-    running.into_iter().map(Running::finish).collect()
+
+    /// Searches it answers.
+    pub fn searches(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Parts it is made of.
+    pub fn parts(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Whether there are parts that nobody has begun.
+    pub fn has_more(&self) -> bool {
+        self.next.load(Ordering::Relaxed) < self.parts.len()
+    }
+
+    /// Works on parts until none is left. Gives the answers to whoever ends the pass, and only to that one.
+    pub fn work(&self) -> Option<Vec<Hits>> {
+        let mut found: Vec<Found> = self.requests.iter().map(Found::new).collect();
+        let mut scratch = Scratch::default();
+        let mut done = 0;
+        while let Some(part) = self.parts.get(self.next.fetch_add(1, Ordering::Relaxed)) {
+            scan(part, &self.requests, &mut found, &mut scratch);
+            done += 1;
+        }
+        let mut merged = self.merged.lock().unwrap_or_else(PoisonError::into_inner);
+        if done == 0 && !self.parts.is_empty() {
+            return None;
+        }
+        match merged.found.is_empty() {
+            true => merged.found = found,
+            false => merged.found.iter_mut().zip(found).for_each(|(all, more)| all.merge(more)),
+        }
+        merged.parts_done += done;
+        if merged.parts_done < self.parts.len() {
+            return None;
+        }
+        let found = std::mem::take(&mut merged.found);
+        drop(merged);
+        Some(self.requests.iter().zip(found).map(|(request, found)| found.finish(request)).collect())
+    }
 }
 
-/// Every chunk that one of the searches has to look at, in the version that knows most of its rows.
-fn chunks_of_all(requests: &[SearchRequest]) -> BTreeMap<u32, &Arc<Chunk>> {
+/// Every chunk that one of the searches has to look at, cut into parts.
+fn parts(requests: &[SearchRequest]) -> Vec<Part> {
     let mut chunks: BTreeMap<u32, &Arc<Chunk>> = BTreeMap::new();
     for chunk in requests.iter().flat_map(|request| &request.collection.chunks) {
-        let known = chunks.entry(chunk.number).or_insert(chunk);
-        if chunk.len > known.len {
-            *known = chunk;
-        }
-    }
-    chunks
-}
-
-/// Bits of a chunk's rows that may be in the answer; nothing when none may.
-fn mask(number: u32, request: &SearchRequest) -> Cow<'_, [u64]> {
-    let Some(chunk) = request.collection.chunk(RowId::new(number, 0)).filter(|chunk| chunk.live_rows > 0)
-    else {
-        return Cow::Borrowed(&[]);
-    };
-    let Some(filter) = &request.filter else {
-        return Cow::Borrowed(&chunk.live);
-    };
-    let mut words = vec![0u64; chunk.live.len()];
-    for offset in live_offsets(chunk) {
-        if filter.matches(chunk.attributes(offset)) {
-            words[usize::from(offset) / 64] |= 1 << (offset % 64);
-        }
-    }
-    Cow::Owned(words)
-}
-
-/// Scores one run of rows against every search.
-fn scan(
-    chunk: &Chunk,
-    run: &Run<'_>,
-    masks: &[Cow<'_, [u64]>],
-    running: &mut [Running<'_>],
-    scores: &mut Vec<f32>,
-) {
-    let Some(shape) = running.first().map(|search| search.request.collection.params.row_shape()) else {
-        return;
-    };
-    let row_bytes =
-        shape.code_bytes.max(size_of::<f32>() * shape.original_len * usize::from(shape.code_bytes == 0));
-    let block_rows = (BLOCK_BYTES / row_bytes.max(1)).clamp(1, MAX_BLOCK_ROWS);
-    let mut words = Vec::new();
-    let mut start = 0;
-    while start < run.scales.len() {
-        let rows = block_rows.min(run.scales.len() - start);
-        let first = run.first + start;
-        let block = Block {
-            codes: &run.codes[start * shape.code_bytes..(start + rows) * shape.code_bytes],
-            originals: match run.originals {
-                [] => &[],
-                all => &all[start * shape.original_len..(start + rows) * shape.original_len],
-            },
-            scales: &run.scales[start..start + rows],
-            biases: if shape.biased { &run.biases[start..start + rows] } else { &[] },
-        };
-        let first_row = RowId::new(chunk.number, 0).0 + first as u64;
-        for (search, mask) in running.iter_mut().zip(masks) {
-            copy_bits(mask, first, rows, &mut words);
-            let passing: usize = words.iter().map(|word| word.count_ones() as usize).sum();
-            if passing == 0 {
-                continue;
+        if chunk.live_rows > 0 {
+            let known = chunks.entry(chunk.number).or_insert(chunk);
+            if chunk.len > known.len {
+                *known = chunk;
             }
-            scores.clear();
-            scores.resize(rows, f32::NAN);
-            if search.request.exact {
-                search.score_exact(chunk, first, &words, scores);
-            } else if passing * SPARSE_ROWS < rows {
-                set_bits(&words).for_each(|at| {
-                    search.score(&block.row(at, shape.code_bytes, shape.original_len), &mut scores[at..=at]);
-                });
-            } else {
-                search.score(&block, scores);
-            }
-            search.best.offer_block(scores, first_row, &words);
         }
-        start += rows;
+    }
+    let Some(shape) = requests.first().map(|request| request.collection.params.row_shape()) else {
+        return Vec::new();
+    };
+    // Many queries make a part as much work as many rows do.
+    let rows = PART_BYTES / shape.scanned_bytes().max(1) / requests.len().min(16);
+    let rows = rows.next_multiple_of(64).max(64 * 16);
+    let cut = |chunk: &Arc<Chunk>| {
+        let chunk = Arc::clone(chunk);
+        (0..chunk.len).step_by(rows).map(move |first| Part {
+            end: (first + rows).min(chunk.len),
+            chunk: Arc::clone(&chunk),
+            first,
+        })
+    };
+    chunks.into_values().flat_map(cut).collect()
+}
+
+/// Bits of a part's rows that may be in a search's answer; nothing when none may.
+pub(super) fn mask<'a>(part: &Part, request: &'a SearchRequest) -> Cow<'a, [u64]> {
+    let chunk =
+        request.collection.chunk(RowId::new(part.chunk.number, 0)).filter(|chunk| chunk.live_rows > 0);
+    let Some(chunk) = chunk else { return Cow::Borrowed(&[]) };
+    let (first, end) = (part.first / 64, part.end.div_ceil(64));
+    match &request.filter {
+        Some(filter) => Cow::Owned(chunk.filters.passing(chunk, filter, first, end)),
+        None => Cow::Borrowed(&chunk.live[first.min(chunk.live.len())..end.min(chunk.live.len())]),
     }
 }
 
-struct Block<'a> {
-    codes: &'a [u8],
-    originals: &'a [f32],
-    scales: &'a [f32],
-    biases: &'a [f32],
+/// What a search has found so far.
+pub(super) struct Found {
+    /// The best scores from codes; for a proof, the best lower bounds.
+    pub best: TopK,
+    /// For a proof: rows that may be among the best, with the score they can have at most.
+    pub candidates: Vec<(f32, u64)>,
 }
 
-impl<'a> Block<'a> {
-    fn row(&self, at: usize, code_bytes: usize, original_len: usize) -> Block<'a> {
-        let originals = if self.originals.is_empty() { 0 } else { original_len };
-        Block {
-            codes: &self.codes[at * code_bytes..(at + 1) * code_bytes],
-            originals: &self.originals[at * originals..(at + 1) * originals],
-            scales: &self.scales[at..=at],
-            biases: if self.biases.is_empty() { &[] } else { &self.biases[at..=at] },
-        }
-    }
-}
-
-impl<'a> Running<'a> {
-    fn new(request: &'a SearchRequest) -> Self {
+impl Found {
+    fn new(request: &SearchRequest) -> Self {
         let wanted = request.count.saturating_mul(RESCORE_FACTOR).max(MIN_RESCORED).max(request.effort);
         let kept = if request.exact { request.count } else { wanted };
-        Self { request, best: TopK::new(kept), failed: None }
+        Self { best: TopK::new(kept), candidates: Vec::new() }
     }
 
-    fn score(&self, block: &Block<'_>, scores: &mut [f32]) {
-        let query = &self.request.query;
-        if block.originals.is_empty() {
-            query.score_rows(block.codes, block.scales, block.biases, scores);
-        } else {
-            query.score_originals(block.originals, block.scales, scores);
+    fn merge(&mut self, other: Self) {
+        for (score, row) in other.best.into_sorted() {
+            self.best.push(score, row);
         }
+        self.candidates.extend(other.candidates);
     }
 
-    fn score_exact(&mut self, chunk: &Chunk, first: usize, words: &[u64], scores: &mut [f32]) {
-        for at in set_bits(words) {
-            match chunk.vector(&self.request.collection.params, first + at) {
-                Ok(vector) => scores[at] = self.request.query.exact(&vector),
-                Err(error) => self.failed = Some(error),
+    /// Takes the scores of neighbouring rows for a proof. `residuals` are those of the rows.
+    pub fn offer_bounds(
+        &mut self,
+        query: &Query,
+        scores: &mut [f32],
+        residuals: &[f32],
+        first_row: u64,
+        live: &[u64],
+    ) {
+        for (at, (score, &residual)) in scores.iter_mut().zip(residuals).enumerate() {
+            if live[at / 64] >> (at % 64) & 1 == 0 {
+                continue;
             }
+            let (low, high) = bounds(query, *score, residual);
+            if high >= self.best.threshold() {
+                self.candidates.push((high, first_row + at as u64));
+            }
+            *score = low;
+        }
+        self.best.offer_block(scores, first_row, live);
+        if self.candidates.len() > MAX_CANDIDATES {
+            let threshold = self.best.threshold();
+            self.candidates.retain(|(high, _)| *high >= threshold);
         }
     }
 
-    fn finish(self) -> Hits {
-        if let Some(error) = self.failed {
-            return Err(error);
-        }
-        let mut hits = Vec::new();
-        for (score, row) in self.best.into_sorted() {
-            let row = RowId(row);
-            let score = if self.request.exact {
-                score
-            } else {
-                self.request.query.exact(&self.request.collection.vector(row)?)
-            };
+    fn finish(self, request: &SearchRequest) -> Hits {
+        let rows: Vec<u64> = if request.exact {
+            let lower = self.best.into_sorted();
+            let full = lower.len() == request.count;
+            let threshold = lower.last().filter(|_| full).map_or(f32::NEG_INFINITY, |(low, _)| *low);
+            self.candidates.into_iter().filter(|(high, _)| *high >= threshold).map(|(_, row)| row).collect()
+        } else {
+            self.best.into_sorted().into_iter().map(|(_, row)| row).collect()
+        };
+        let mut hits = Vec::with_capacity(rows.len());
+        for row in rows.into_iter().map(RowId) {
+            let score = request.query.exact(&request.collection.vector(row)?);
             hits.push(Hit { row, score });
         }
         hits.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.row.cmp(&b.row)));
-        hits.truncate(self.request.count);
+        hits.truncate(request.count);
         Ok(hits)
     }
 }
 
-/// Bits `start..start + len` of a bitmap, moved to begin at bit 0.
-fn copy_bits(bitmap: &[u64], start: usize, len: usize, words: &mut Vec<u64>) {
-    let word_at = |index: usize| bitmap.get(index).copied().unwrap_or(0);
-    let shift = start % 64;
-    words.clear();
-    for index in 0..len.div_ceil(64) {
-        let at = start / 64 + index;
-        let low = word_at(at) >> shift;
-        let high = if shift == 0 { 0 } else { word_at(at + 1) << (64 - shift) };
-        words.push(low | high);
+/// Between which scores the true one lies, given the score from codes.
+fn bounds(query: &Query, score: f32, residual: f32) -> (f32, f32) {
+    let error = query.scalars().residual + residual;
+    match query.layout().metric {
+        // |q.x - q'.x'| <= |q - q'| + |x - x'| for vectors of length 1 and codes of length 1 at most.
+        Metric::Cosine => (score - error - ROUNDING, score + error + ROUNDING),
+        // Distances obey the triangle inequality; scores are minus their squares. Where the distance is small beside the
+        // vectors, the sum of three products in f32 has lost digits: that is bounded by the norms.
+        Metric::L2 => {
+            let distance = (-score).max(0.0).sqrt();
+            let norm = query.scalars().norm;
+            let other_norm = norm + distance + error;
+            let lost = L2_ROUNDING * (norm * norm + other_norm * other_norm) + ROUNDING * ROUNDING;
+            let near = ((distance * distance - lost).max(0.0).sqrt() - error).max(0.0);
+            let far = (distance * distance + lost).sqrt() + error;
+            (-(far * far), -(near * near))
+        }
+        // No bound that does without the rows' norms: every row is scored again.
+        Metric::Ip => (f32::NEG_INFINITY, f32::INFINITY),
     }
-    if let (Some(last), tail @ 1..) = (words.last_mut(), len % 64) {
-        *last &= (1 << tail) - 1;
-    }
-}
-
-fn set_bits(words: &[u64]) -> impl Iterator<Item = usize> + '_ {
-    words.iter().enumerate().flat_map(|(index, &word)| {
-        (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| index * 64 + bit)
-    })
 }

@@ -109,7 +109,7 @@ fn check_search(collection: &Arc<Collection>, model: &Model) {
         request(collection, 4, None, true),
         request(collection, 5, Some(".even == 1"), false),
     ];
-    let hits = search(&requests);
+    let hits = search(requests.into());
     let expected =
         [best_scores(model, 3, |_| true), best_scores(model, 4, |_| true), best_scores(model, 5, even)];
     for (hits, expected) in hits.iter().zip(expected) {
@@ -183,7 +183,7 @@ proptest! {
         check(&newest, &model);
         // One pass for searches on different versions.
         if let Some((old, old_model)) = published.first() {
-            let hits = search(&[request(&newest, 7, None, false), request(old, 7, None, false)]);
+            let hits = search(vec![request(&newest, 7, None, false), request(old, 7, None, false)]);
             prop_assert_eq!(hits[0].as_ref().unwrap().len(), model.len().min(5));
             let names = names(&hits[1], old);
             prop_assert!(names.iter().all(|name| old_model.contains_key(name)));

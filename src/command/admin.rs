@@ -12,6 +12,7 @@ use super::request::Request;
 use super::session::Session;
 use super::table::{self, COMMANDS, CommandSpec};
 use super::{CommandError, Context, Shutdown, Waiting};
+use crate::config::ConfigOption;
 use crate::store::StoreError;
 use crate::{glob, logging};
 
@@ -23,10 +24,7 @@ pub(super) fn command(_: &mut Session, _: &Context, request: &Request) -> Result
         return Ok(command_info(request));
     };
     if is_word(verb, "COUNT") {
-        return match request.len() {
-            2 => Ok(Reply::Integer(i64::try_from(COMMANDS.len()).unwrap_or(i64::MAX))),
-            _ => Err(CommandError::Arity("command|count".into())),
-        };
+        return Ok(Reply::Integer(i64::try_from(COMMANDS.len()).unwrap_or(i64::MAX)));
     }
     if is_word(verb, "INFO") {
         return Ok(command_info(request));
@@ -42,11 +40,7 @@ pub(super) fn command(_: &mut Session, _: &Context, request: &Request) -> Result
     if is_word(verb, "LIST") {
         return command_list(request);
     }
-    if is_word(verb, "GETKEYS") {
-        return command_keys(request);
-    }
-    let verb = String::from_utf8_lossy(verb).into_owned();
-    Err(CommandError::Text(format!("ERR unknown subcommand '{verb}'. Try COMMAND HELP.").into()))
+    command_keys(request)
 }
 
 /// `COMMAND LIST [FILTERBY ACLCAT category | PATTERN pattern | MODULE name]`
@@ -108,21 +102,10 @@ fn command_info(request: &Request) -> Reply {
 
 /// `CONFIG GET pattern [pattern ...] | SET option value [option value ...]`
 pub(super) fn config(_: &mut Session, context: &Context, request: &Request) -> Result<Reply, CommandError> {
-    let verb = request.arg(1);
-    if is_word(verb, "GET") {
-        config_get(context, request)
-    } else if is_word(verb, "SET") {
-        config_set(context, request)
-    } else {
-        let verb = String::from_utf8_lossy(verb).into_owned();
-        Err(CommandError::Text(format!("ERR unknown subcommand '{verb}'. Try CONFIG HELP.").into()))
-    }
+    if is_word(request.arg(1), "GET") { config_get(context, request) } else { config_set(context, request) }
 }
 
 fn config_get(context: &Context, request: &Request) -> Result<Reply, CommandError> {
-    if request.len() < 3 {
-        return Err(CommandError::Arity("config|get".into()));
-    }
     let config = context.config();
     let mut found: Vec<(&str, String)> = Vec::new();
     for pattern in request.args().skip(2) {
@@ -139,7 +122,7 @@ fn config_get(context: &Context, request: &Request) -> Result<Reply, CommandErro
 
 /// All of it or nothing.
 fn config_set(context: &Context, request: &Request) -> Result<Reply, CommandError> {
-    if request.len() < 4 || !request.len().is_multiple_of(2) {
+    if !request.len().is_multiple_of(2) {
         return Err(CommandError::Arity("config|set".into()));
     }
     let mut changed = context.config().clone();
@@ -151,6 +134,10 @@ fn config_set(context: &Context, request: &Request) -> Result<Reply, CommandErro
                 format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}").into(),
             )
         };
+        if ConfigOption::find(&name).is_err() {
+            let text = format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'");
+            return Err(CommandError::Text(text.into()));
+        }
         let value = std::str::from_utf8(value).map_err(|_| failed("the value is not text".to_owned()))?;
         changed.set_at_run_time(&name, value).map_err(|error| failed(error.to_string()))?;
     }

@@ -133,42 +133,27 @@ pub(super) fn client(
     request: &Request,
 ) -> Result<Reply, CommandError> {
     let verb = String::from_utf8_lossy(request.arg(1)).to_lowercase();
-    let arity = |fits: bool| match fits {
-        true => Ok(()),
-        false => Err(CommandError::Arity(format!("client|{verb}").into())),
-    };
-    let len = request.len();
     match verb.as_str() {
-        "id" => {
-            arity(len == 2).map(|()| Reply::Integer(i64::try_from(session.client.id).unwrap_or(i64::MAX)))
-        }
-        "info" => arity(len == 2).map(|()| Reply::Verbatim(session.client.line() + "\n")),
+        "id" => Ok(Reply::Integer(i64::try_from(session.client.id).unwrap_or(i64::MAX))),
+        "info" => Ok(Reply::Verbatim(session.client.line() + "\n")),
         "list" => list(context, request),
-        "kill" => arity(len >= 3).and_then(|()| kill(session, context, request)),
-        "getname" => arity(len == 2).map(|()| {
+        "kill" => kill(session, context, request),
+        "getname" => {
             let name = session.client.about(|about| about.name.clone());
-            if name.is_empty() { Reply::Null } else { Reply::bulk(&name) }
-        }),
+            Ok(if name.is_empty() { Reply::Null } else { Reply::bulk(&name) })
+        }
         "setname" => {
-            arity(len == 3)?;
             let name = checked_name(request.arg(2))?;
             session.client.about(|about| about.name = name);
             Ok(Reply::ok())
         }
-        "setinfo" => arity(len == 4).and_then(|()| set_info(session, request)),
-        "reply" => arity(len == 3).and_then(|()| reply_mode(session, request.arg(2))),
+        "setinfo" => set_info(session, request),
+        "reply" => reply_mode(session, request.arg(2)),
         "no-evict" | "no-touch" => {
-            arity(len == 3)?;
             let on_off = is_word(request.arg(2), "ON") || is_word(request.arg(2), "OFF");
             if on_off { Ok(Reply::ok()) } else { Err(SYNTAX) }
         }
-        "tracking" => {
-            Err(CommandError::text("ERR client-side caching is not supported: CLIENT TRACKING is refused"))
-        }
-        _ => {
-            let verb = String::from_utf8_lossy(request.arg(1));
-            Err(CommandError::Text(format!("ERR unknown subcommand '{verb}'. Try CLIENT HELP.").into()))
-        }
+        _ => Err(CommandError::text("ERR client-side caching is not supported: CLIENT TRACKING is refused")),
     }
 }
 
@@ -180,8 +165,7 @@ fn set_info(session: &Session, request: &Request) -> Result<Reply, CommandError>
         return Err(CommandError::Text(format!("ERR Unrecognized option '{shown}'").into()));
     }
     if !value.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
-        let option = shown.to_lowercase();
-        let text = format!("ERR {option} cannot contain spaces, newlines or special characters.");
+        let text = format!("ERR {shown} cannot contain spaces, newlines or special characters.");
         return Err(CommandError::Text(text.into()));
     }
     session.client.about(|about| {
@@ -272,7 +256,11 @@ fn kill(session: &mut Session, context: &Context, request: &Request) -> Result<R
         next += 2;
         let number = || integer(value).and_then(|number| u64::try_from(number).ok());
         if is_word(word, "ID") {
-            pick.id = Some(number().ok_or(CommandError::text("ERR client-id should be greater than 0"))?);
+            pick.id = Some(
+                number()
+                    .filter(|&id| id > 0)
+                    .ok_or(CommandError::text("ERR client-id should be greater than 0"))?,
+            );
         } else if is_word(word, "ADDR") {
             pick.peer = Some(text(value));
         } else if is_word(word, "LADDR") {

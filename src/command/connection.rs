@@ -126,12 +126,6 @@ pub(super) fn hello(
     }
     let field = |name, value| (Reply::text(name), value);
     let version = if protocol == Protocol::Resp3 { 3 } else { 2 };
-    let module = Reply::Map(vec![
-        field("name", Reply::text("vectorset")),
-        field("ver", Reply::Integer(1)),
-        field("path", Reply::text("")),
-        field("args", Reply::Array(Vec::new())),
-    ]);
     Ok(Reply::Map(vec![
         field("server", Reply::text("redis")),
         field("version", Reply::text(REDIS_VERSION)),
@@ -139,7 +133,7 @@ pub(super) fn hello(
         field("id", Reply::Integer(i64::try_from(session.client.id).unwrap_or(i64::MAX))),
         field("mode", Reply::text("standalone")),
         field("role", Reply::text("master")),
-        field("modules", Reply::Array(vec![module])),
+        field("modules", Reply::Array(vec![vector_sets()])),
     ]))
 }
 
@@ -147,4 +141,19 @@ pub(super) fn hello(
 pub(super) fn reset(session: &mut Session, context: &Context, _: &Request) -> Result<Reply, CommandError> {
     session.reset(context.config().requirepass.is_empty());
     Ok(Reply::simple("RESET"))
+}
+
+/// `MODULE LIST`: vector sets are a module in Redis.
+pub(super) fn module(_: &mut Session, _: &Context, _: &Request) -> Result<Reply, CommandError> {
+    Ok(Reply::Array(vec![vector_sets()]))
+}
+
+fn vector_sets() -> Reply {
+    let field = |name, value| (Reply::text(name), value);
+    Reply::Map(vec![
+        field("name", Reply::text("vectorset")),
+        field("ver", Reply::Integer(1)),
+        field("path", Reply::text("")),
+        field("args", Reply::Array(Vec::new())),
+    ])
 }

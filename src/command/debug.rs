@@ -16,11 +16,6 @@ const MAX_SLEEP_S: f64 = 3600.0;
 /// Bytes of a digest, as Redis shows: 40 hexadecimal digits.
 const DIGEST_BYTES: usize = 20;
 
-fn unknown_subcommand(command: &str, verb: &[u8]) -> CommandError {
-    let verb = String::from_utf8_lossy(verb);
-    CommandError::Text(format!("ERR unknown subcommand '{verb}'. Try {command} HELP.").into())
-}
-
 /// `TIME`: unix seconds and microseconds.
 pub(super) fn time(_: &mut Session, _: &Context, _: &Request) -> Result<Reply, CommandError> {
     let now_us = clock::now_us();
@@ -30,14 +25,7 @@ pub(super) fn time(_: &mut Session, _: &Context, _: &Request) -> Result<Reply, C
 
 /// `OBJECT ENCODING key | REFCOUNT key | IDLETIME key | FREQ key`
 pub(super) fn object(call: &Call<'_>) -> Result<Outcome, CommandError> {
-    let verb = call.request.arg(1);
-    let name = String::from_utf8_lossy(verb).to_lowercase();
-    if !matches!(name.as_str(), "encoding" | "refcount" | "idletime" | "freq") {
-        return Err(unknown_subcommand("OBJECT", verb));
-    }
-    if call.request.len() != 3 {
-        return Err(CommandError::Arity(format!("object|{name}").into()));
-    }
+    let name = String::from_utf8_lossy(call.request.arg(1)).to_lowercase();
     if call.collection(2).is_none() {
         return Ok(Outcome::Reply(Reply::Null));
     }
@@ -57,16 +45,12 @@ pub(super) fn object(call: &Call<'_>) -> Result<Outcome, CommandError> {
 /// `MEMORY USAGE key [SAMPLES n]`: bytes of heap a key takes; mapped files are not counted.
 pub(super) fn memory(call: &Call<'_>) -> Result<Outcome, CommandError> {
     let request = call.request;
-    if !is_word(request.arg(1), "USAGE") {
-        return Err(unknown_subcommand("MEMORY", request.arg(1)));
-    }
     match request.len() {
         3 => {}
         5 if is_word(request.arg(3), "SAMPLES") => {
             let samples = super::parse::integer(request.arg(4)).filter(|&samples| samples >= 0);
             samples.ok_or(CommandError::text("ERR value is not an integer or out of range"))?;
         }
-        0..=2 => return Err(CommandError::Arity("memory|usage".into())),
         _ => return Err(CommandError::text("ERR syntax error")),
     }
     let bytes = call.collection(2).map(|collection| collection.size_bytes() + request.arg(2).len());
@@ -82,7 +66,7 @@ pub(super) fn debug(context: &Arc<Context>, request: &Request) -> Result<Waiting
         ));
     }
     let verb = request.arg(1);
-    if is_word(verb, "SLEEP") && request.len() == 3 {
+    if is_word(verb, "SLEEP") {
         let seconds = float(request.arg(2)).filter(|seconds| (0.0..=MAX_SLEEP_S).contains(seconds));
         let seconds = seconds.ok_or(CommandError::text("ERR value is not a valid float"))?;
         return Ok(Box::pin(async move {
@@ -100,22 +84,18 @@ pub(super) fn debug(context: &Arc<Context>, request: &Request) -> Result<Waiting
             }
         }));
     }
-    if is_word(verb, "DIGEST-VALUE") && request.len() >= 3 {
-        let snapshot = context.store.snapshot();
-        let digest = |index: usize| {
-            let key = crate::store::state::Key::new(request.bytes(index));
-            snapshot
-                .live(Default::default(), &key, clock::now_ms())
-                .map_or(Ok([0; DIGEST_BYTES]), |found| digest(found))
-        };
-        let digests: Result<Vec<_>, _> = (2..request.len()).map(digest).collect();
-        let hex = |digest: [u8; DIGEST_BYTES]| -> String {
-            digest.iter().map(|byte| format!("{byte:02x}")).collect()
-        };
-        let reply = Reply::Array(digests?.into_iter().map(|digest| Reply::simple(hex(digest))).collect());
-        return Ok(Box::pin(std::future::ready(reply)));
-    }
-    Err(unknown_subcommand("DEBUG", verb))
+    let snapshot = context.store.snapshot();
+    let digest = |index: usize| {
+        let key = crate::store::state::Key::new(request.bytes(index));
+        snapshot
+            .live(Default::default(), &key, clock::now_ms())
+            .map_or(Ok([0; DIGEST_BYTES]), |found| digest(found))
+    };
+    let digests: Result<Vec<_>, _> = (2..request.len()).map(digest).collect();
+    let hex =
+        |digest: [u8; DIGEST_BYTES]| -> String { digest.iter().map(|byte| format!("{byte:02x}")).collect() };
+    let reply = Reply::Array(digests?.into_iter().map(|digest| Reply::simple(hex(digest))).collect());
+    Ok(Box::pin(std::future::ready(reply)))
 }
 
 /// Sum of the hashes of all elements (name, vector, attributes): the same for equal contents, whatever the order.

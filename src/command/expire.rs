@@ -61,9 +61,9 @@ fn conditions(call: &Call<'_>) -> Result<Conditions, CommandError> {
 }
 
 fn expire_by(call: &Call<'_>, unit_ms: i64, from_now: bool) -> Result<WriteOp, CommandError> {
+    let conditions = conditions(call)?;
     let not_integer = CommandError::text("ERR value is not an integer or out of range");
     let number = integer(call.request.arg(2)).ok_or(not_integer)?;
-    let conditions = conditions(call)?;
     let now_ms = i64::try_from(clock::now_ms()).unwrap_or(i64::MAX);
     let base_ms = if from_now { now_ms } else { 0 };
     let invalid = || {

@@ -65,7 +65,8 @@ pub(super) fn flush(call: &Call<'_>) -> Result<WriteOp, CommandError> {
 /// `SCAN cursor [MATCH pattern] [COUNT n] [TYPE name]`: keys are kept in the order of a hash, and the cursor is a place in it.
 pub(super) fn scan(call: &Call<'_>) -> Result<Outcome, CommandError> {
     const SYNTAX: CommandError = CommandError::text("ERR syntax error");
-    let cursor = std::str::from_utf8(call.request.arg(1)).ok().and_then(|cursor| cursor.parse::<u64>().ok());
+    let cursor = std::str::from_utf8(call.request.arg(1)).ok();
+    let cursor = cursor.and_then(|cursor| cursor.trim_start().parse::<u64>().ok());
     let cursor = cursor.ok_or(CommandError::text("ERR invalid cursor"))?;
     let (mut pattern, mut count, mut typed) = (None, DEFAULT_SCAN_COUNT, true);
     let mut next = 2;
@@ -133,5 +134,14 @@ pub(super) fn rename(call: &Call<'_>) -> Result<WriteOp, CommandError> {
             txn.apply(&Change::Rename { namespace, key, to }, None);
         }
         Reply::ok()
+    }))
+}
+
+/// `COPY key newkey`: refused, as Redis refuses it for vector sets.
+pub(super) fn copy(call: &Call<'_>) -> Result<WriteOp, CommandError> {
+    let (namespace, key) = (call.namespace, call.key(1));
+    Ok(Box::new(move |txn| match live(txn, namespace, &key) {
+        Some(_) => Reply::error("ERR not supported for this module key"),
+        None => Reply::Integer(0),
     }))
 }

@@ -192,11 +192,17 @@ fn live(txn: &mut Txn<'_>, namespace: NamespaceId, key: &Key) -> Option<Arc<Coll
 /// Something to wait for, such as a checkpoint.
 pub type Waiting = Pin<Box<dyn Future<Output = Reply> + Send>>;
 
+/// Carries out a command about the connection or the server.
+pub type SessionHandler = fn(&mut Session, &Context, &Request) -> Result<Reply, CommandError>;
+
+/// What is done on the connection with the writer's reply.
+pub type Then = Box<dyn FnOnce(&mut Session, &Context, Reply) -> Reply + Send>;
+
 /// How a command is carried out.
 #[derive(Clone, Copy)]
 pub enum Handler {
     /// About the connection or the server; done at once.
-    Session(fn(&mut Session, &Context, &Request) -> Result<Reply, CommandError>),
+    Session(SessionHandler),
     /// Reads the data as the writes before it left them.
     Read(fn(&Call<'_>) -> Result<Outcome, CommandError>),
     /// Changes the data.
@@ -217,6 +223,8 @@ pub enum Step {
     Watch(Request),
     /// Give it to the writer.
     Write(WriteOp),
+    /// Give it to the writer, and do the rest with its reply.
+    WriteThen(WriteOp, Then),
     /// Begin it once the connection's earlier writes are published, and wait for it.
     Wait(fn(&Arc<Context>, &Request) -> Result<Waiting, CommandError>, Request),
 }
@@ -256,6 +264,7 @@ fn check(session: &Session, request: &Request) -> Result<&'static CommandSpec, C
     if !spec.takes(request.len()) {
         return Err(CommandError::Arity(spec.error_name()));
     }
+    table::check_subcommand(spec, request)?;
     if !session.authenticated && !spec.without_auth() {
         return Err(CommandError::text("NOAUTH Authentication required."));
     }

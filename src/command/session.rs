@@ -18,6 +18,15 @@ pub const MAX_TRANSACTION_BYTES: usize = 1 << 30;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
+/// How a watched key was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watched {
+    /// Number of the last change to it, if it was there.
+    pub stamp: Option<u64>,
+    /// Number of the last change to anything.
+    pub at: u64,
+}
+
 /// Whether replies are sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReplyMode {
@@ -46,8 +55,8 @@ pub struct Session {
     pub closing: bool,
     /// Commands queued by MULTI.
     pub transaction: Option<Queued>,
-    /// Keys given to WATCH and the number of the last change each had.
-    pub watched: HashMap<Key, Option<u64>>,
+    /// Keys given to WATCH and how each was.
+    pub watched: HashMap<Key, Watched>,
 }
 
 /// Commands queued by MULTI.
@@ -133,6 +142,11 @@ impl Session {
             Handler::Transaction(Verb::Unwatch) => {}
             Handler::Transaction(_) => return Ok(None),
             _ if matches!(spec.name, "reset" | "quit") => return Ok(None),
+            // HELLO would change the shape of replies in the middle of EXEC's.
+            _ if spec.name == "hello" => {
+                queued.failed = true;
+                return Err(CommandError::text("ERR Command not allowed inside a transaction"));
+            }
             Handler::Wait(_) => {
                 queued.failed = true;
                 return Err(CommandError::text("ERR Command not allowed inside a transaction"));

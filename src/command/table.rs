@@ -2,9 +2,11 @@
 
 use std::borrow::Cow;
 
-use super::Handler;
+use super::parse::is_word;
 use super::reply::Reply;
+use super::request::Request;
 use super::transaction::Verb;
+use super::{CommandError, Handler};
 use super::{
     admin, client, connection, debug, docs, elements, expire, info, keys, vadd, vcreate, vectors, vsim,
 };
@@ -73,10 +75,7 @@ pub struct CommandSpec {
 impl CommandSpec {
     /// Whether that many arguments, the name counted, are as many as it takes.
     pub fn takes(&self, arguments: usize) -> bool {
-        match usize::try_from(self.arity) {
-            Ok(exact) => arguments == exact,
-            Err(_) => arguments as u64 >= self.arity.unsigned_abs(),
-        }
+        fits(self.arity, arguments)
     }
 
     /// Its name as COMMAND and error messages show it.
@@ -105,9 +104,33 @@ impl CommandSpec {
             Reply::Integer(step),
             words(&mut self.acl_categories().map(|category| format!("@{category}"))),
             Reply::Array(Vec::new()),
-            Reply::Array(Vec::new()),
+            Reply::Array(self.key_specs()),
             Reply::Array(Vec::new()),
         ])
+    }
+
+    /// Where keys are, in the newer form.
+    fn key_specs(&self) -> Vec<Reply> {
+        let (first, last, step) = self.keys;
+        if first == 0 {
+            return Vec::new();
+        }
+        let access = if self.flags.contains(&"write") { ["RW", "update"] } else { ["RO", "access"] };
+        let map = |fields: Vec<(&'static str, Reply)>| {
+            Reply::Map(fields.into_iter().map(|(name, value)| (Reply::text(name), value)).collect())
+        };
+        let index = map(vec![("index", Reply::Integer(first))]);
+        let last = if last < 0 { last } else { last - first };
+        let range = vec![
+            ("lastkey", Reply::Integer(last)),
+            ("keystep", Reply::Integer(step)),
+            ("limit", Reply::Integer(0)),
+        ];
+        vec![map(vec![
+            ("flags", Reply::Set(access.into_iter().map(Reply::simple).collect())),
+            ("begin_search", map(vec![("type", Reply::text("index")), ("spec", index)])),
+            ("find_keys", map(vec![("type", Reply::text("range")), ("spec", map(range))])),
+        ])]
     }
 
     /// ACL categories.
@@ -133,6 +156,65 @@ impl CommandSpec {
             fields.push((Reply::text("arguments"), Reply::Array(arguments)));
         }
         Reply::Map(fields)
+    }
+}
+
+/// Commands with subcommands: the command, the subcommand, and its arity with both names.
+const SUBCOMMANDS: &[(&str, &str, i64)] = &[
+    ("client", "getname", 2),
+    ("client", "id", 2),
+    ("client", "info", 2),
+    ("client", "kill", -3),
+    ("client", "list", -2),
+    ("client", "no-evict", 3),
+    ("client", "no-touch", 3),
+    ("client", "reply", 3),
+    ("client", "setinfo", 4),
+    ("client", "setname", 3),
+    ("client", "tracking", -3),
+    ("command", "count", 2),
+    ("command", "docs", -2),
+    ("command", "getkeys", -3),
+    ("command", "info", -2),
+    ("command", "list", -2),
+    ("config", "get", -3),
+    ("config", "set", -4),
+    ("debug", "digest-value", -3),
+    ("debug", "reload", -2),
+    ("debug", "sleep", 3),
+    ("memory", "usage", -3),
+    ("module", "list", 2),
+    ("object", "encoding", 3),
+    ("object", "freq", 3),
+    ("object", "idletime", 3),
+    ("object", "refcount", 3),
+];
+
+fn fits(arity: i64, arguments: usize) -> bool {
+    match usize::try_from(arity) {
+        Ok(exact) => arguments == exact,
+        Err(_) => arguments as u64 >= arity.unsigned_abs(),
+    }
+}
+
+/// Checks a request's subcommand and number of arguments, for a command that has subcommands.
+///
+/// # Errors
+/// When there is no such subcommand, or it takes another number of arguments.
+pub fn check_subcommand(spec: &CommandSpec, request: &Request) -> Result<(), CommandError> {
+    let Some(given) = request.get(1) else { return Ok(()) };
+    let mut known = SUBCOMMANDS.iter().filter(|(command, _, _)| *command == spec.name).peekable();
+    if known.peek().is_none() {
+        return Ok(());
+    }
+    match known.find(|(_, name, _)| is_word(given, name)) {
+        Some((_, _, arity)) if fits(*arity, request.len()) => Ok(()),
+        Some((command, name, _)) => Err(CommandError::Arity(format!("{command}|{name}").into())),
+        None => {
+            let given = String::from_utf8_lossy(given);
+            let command = spec.name.to_uppercase();
+            Err(CommandError::Text(format!("ERR unknown subcommand '{given}'. Try {command} HELP.").into()))
+        }
     }
 }
 
@@ -192,6 +274,8 @@ pub static COMMANDS: &[CommandSpec] = &[
         "Tells about commands.", Handler::Session(admin::command)),
     command!("config", -2, &["admin", "noscript", "loading", "stale"], NO_KEYS, &["dangerous"], Server, "2.0.0", "O(N) options",
         "(GET pattern [pattern ...] | SET option value [option value ...])", "Shows and changes the configuration.", Handler::Session(admin::config)),
+    command!("copy", -3, WRITE_SLOW, (1, 2, 1), &["keyspace"], Generic, "6.2.0", "O(1)",
+        "key newkey [DB n] [REPLACE]", "Is refused, as in Redis for vector sets.", Handler::Write(keys::copy)),
     command!("dbsize", 1, READ, NO_KEYS, &["keyspace"], Server, "1.0.0", "O(1)",
         "", "Counts the keys.", Handler::Read(keys::dbsize)),
     command!("debug", -2, ADMIN, NO_KEYS, &["dangerous"], Server, "1.0.0", "that of what is asked",
@@ -227,6 +311,8 @@ pub static COMMANDS: &[CommandSpec] = &[
         "", "Tells when the last checkpoint succeeded.", Handler::Session(admin::lastsave)),
     command!("memory", -2, READ_SLOW, (2, 2, 1), &[], Server, "4.0.0", "O(N) chunks",
         "USAGE key [SAMPLES n]", "Tells how much memory a key takes.", Handler::Read(debug::memory)),
+    command!("module", -2, &["admin", "noscript"], NO_KEYS, &["dangerous"], Server, "4.0.0", "O(1)",
+        "LIST", "Lists the modules of Redis whose commands there are.", Handler::Session(connection::module)),
     command!("multi", 1, CONNECTION, NO_KEYS, &["transaction"], Transactions, "1.2.0", "O(1)",
         "", "Queues the commands that follow.", Handler::Transaction(Verb::Multi)),
     command!("object", -2, READ_SLOW, (2, 2, 1), &["keyspace"], Generic, "2.2.3", "O(1)",

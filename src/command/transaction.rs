@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use super::reply::Reply;
 use super::request::Request;
-use super::session::{Queued, Session};
-use super::{Call, CommandError, Context, Handler, Step, WriteOp, prepare_write, read_private};
+use super::session::{Queued, Session, Watched};
+use super::{
+    Call, CommandError, Context, Handler, SessionHandler, Step, WriteOp, prepare_write, read_private,
+};
 use crate::store::Txn;
 use crate::store::state::{Key, NamespaceId, Snapshot};
 
@@ -62,24 +64,30 @@ pub(super) fn step(
                     "EXECABORT Transaction discarded because of previous errors.",
                 ));
             }
-            return Ok(Step::Write(exec(queued, watched, session, context)));
+            return Ok(exec(queued, watched, session, context));
         }
     }
     Ok(Step::Reply(Reply::ok()))
 }
 
-/// Remembers the last change of each key.
+/// Remembers how each key is.
 pub fn watch(session: &mut Session, request: &Request, snapshot: &Snapshot) -> Reply {
     for index in 1..request.len() {
         let key = Key::new(request.bytes(index)).detached();
-        let stamp = stamp(snapshot, session.namespace, &key);
-        session.watched.entry(key).or_insert(stamp);
+        let watched = Watched { stamp: stamp(snapshot, session.namespace, &key), at: snapshot.stamp };
+        session.watched.entry(key).or_insert(watched);
     }
     Reply::ok()
 }
 
 fn stamp(snapshot: &Snapshot, namespace: NamespaceId, key: &Key) -> Option<u64> {
     snapshot.get(namespace, key).map(|collection| collection.stamp)
+}
+
+/// Whether a key is not as it was, or has been something else meanwhile.
+fn has_changed(snapshot: &Snapshot, namespace: NamespaceId, key: &Key, then: &Watched) -> bool {
+    stamp(snapshot, namespace, key) != then.stamp
+        || (then.stamp.is_none() && snapshot.dropped_since(namespace, key, then.at))
 }
 
 /// One command of a body, prepared as far as can be without the writer.
@@ -89,38 +97,50 @@ enum Part {
     Read(fn(&Call<'_>) -> Result<super::Outcome, CommandError>, Request),
 }
 
-fn exec(
-    queued: Queued,
-    watched: HashMap<Key, Option<u64>>,
-    session: &mut Session,
-    context: &Arc<Context>,
-) -> WriteOp {
-    let commands = queued.commands.into_iter();
-    let parts: Vec<Part> =
-        commands.map(|(spec, request)| prepare(spec.handler, request, session, context)).collect();
+/// A command of a body that is about the connection: it is carried out when the body has been, in its place.
+type Own = (usize, SessionHandler, Request);
+
+fn exec(queued: Queued, watched: HashMap<Key, Watched>, session: &Session, context: &Arc<Context>) -> Step {
+    let mut own: Vec<Own> = Vec::new();
+    let mut parts: Vec<Part> = Vec::new();
+    for (place, (spec, request)) in queued.commands.into_iter().enumerate() {
+        parts.push(match spec.handler {
+            Handler::Session(run) => {
+                own.push((place, run, request));
+                Part::Done(Reply::Null)
+            }
+            Handler::Read(run) => Part::Read(run, request),
+            Handler::Write(prepare) => match prepare_write(prepare, session, context, &request) {
+                Ok(op) => Part::Write(op),
+                Err(error) => Part::Done(error.into()),
+            },
+            // UNWATCH: what was watched counts for this EXEC and is forgotten anyway. Nothing else is queued.
+            Handler::Transaction(_) | Handler::Wait(_) => Part::Done(Reply::ok()),
+        });
+    }
     let namespace = session.namespace;
-    let context = Arc::clone(context);
-    Box::new(move |txn| {
-        let changed = |(key, then): (&Key, &Option<u64>)| stamp(txn.view(), namespace, key) != *then;
-        if watched.iter().any(changed) {
+    let shared = Arc::clone(context);
+    let body: WriteOp = Box::new(move |txn| {
+        if watched.iter().any(|(key, then)| has_changed(txn.view(), namespace, key, then)) {
             return Reply::NullArray;
         }
-        Reply::Array(parts.into_iter().map(|part| run(part, txn, namespace, &context)).collect())
-    })
+        Reply::Array(parts.into_iter().map(|part| run(part, txn, namespace, &shared)).collect())
+    });
+    if own.is_empty() {
+        return Step::Write(body);
+    }
+    Step::WriteThen(body, Box::new(move |session, context, reply| fill_in(own, session, context, reply)))
 }
 
-fn prepare(handler: Handler, request: Request, session: &mut Session, context: &Arc<Context>) -> Part {
-    let done = |result: Result<Reply, CommandError>| Part::Done(result.unwrap_or_else(Reply::from));
-    match handler {
-        Handler::Session(run) => done(run(session, context, &request)),
-        Handler::Read(run) => Part::Read(run, request),
-        Handler::Write(prepare) => match prepare_write(prepare, session, context, &request) {
-            Ok(op) => Part::Write(op),
-            Err(error) => Part::Done(error.into()),
-        },
-        // UNWATCH: what was watched counts for this EXEC and is forgotten after it anyway. Nothing else is queued.
-        Handler::Transaction(_) | Handler::Wait(_) => Part::Done(Reply::ok()),
+/// Carries out what is about the connection, unless the transaction was not run.
+fn fill_in(own: Vec<Own>, session: &mut Session, context: &Context, reply: Reply) -> Reply {
+    let Reply::Array(mut replies) = reply else { return reply };
+    for (place, run, request) in own {
+        if let Some(reply) = replies.get_mut(place) {
+            *reply = run(session, context, &request).unwrap_or_else(Reply::from);
+        }
     }
+    Reply::Array(replies)
 }
 
 fn run(part: Part, txn: &mut Txn<'_>, namespace: NamespaceId, context: &Context) -> Reply {

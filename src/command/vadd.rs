@@ -195,11 +195,11 @@ impl Add {
                 Ok(())
             };
         }
+        if self.vector.len() != existing.layout.dim {
+            return Err(dimension_mismatch(self.input_dim, existing.layout.dim));
+        }
         if input_dim == 0 {
             return Err(CommandError::text("ERR cannot add projection to existing set without projection"));
-        }
-        if self.vector.len() != existing.layout.dim {
-            return Err(CommandError::text("ERR projection dimension mismatch with existing set"));
         }
         if self.input_dim != input_dim as usize {
             return Err(input_mismatch(self.input_dim, input_dim));

@@ -93,7 +93,8 @@ fn raw_code(collection: &Collection, row: RowId) -> Result<Reply, CommandError> 
     let mut fields = vec![
         Reply::simple(layout.quantization.name()),
         Reply::Bulk(code.into()),
-        Reply::Double(f64::from(scalars.norm)),
+        // Redis says 1 for a zero vector.
+        Reply::Double(if scalars.norm == 0.0 { 1.0 } else { f64::from(scalars.norm) }),
     ];
     if layout.quantization == Quantization::Int8 {
         fields.push(Reply::Double(f64::from(scalars.scale * 127.0)));

@@ -94,6 +94,16 @@ impl Batch {
                 self.ops.push(op);
                 Slot::Write(self.jobs.len())
             }
+            Step::WriteThen(op, then) => {
+                self.publish(context).await;
+                self.ops.push(op);
+                self.publish(context).await;
+                let reply = match self.jobs.last_mut() {
+                    Some(job) => job.next().await,
+                    None => unreachable!("the write was submitted"),
+                };
+                Slot::Reply(then(session, context, reply))
+            }
             Step::Read(run, request) => {
                 self.publish(context).await;
                 match command::read(run, context, session.namespace, &request) {

@@ -126,8 +126,7 @@ impl<'a> Restorer<'a> {
         let unreadable = |error: rancor::Error| StoreError::State(error.to_string());
         let Some(snapshot) = &mut self.snapshot else {
             let head = rkyv::from_bytes::<HeadV1, rancor::Error>(entry).map_err(unreadable)?;
-            self.snapshot =
-                Some(Snapshot { stamp: head.stamp, next_uid: head.next_uid, ..Snapshot::default() });
+            self.snapshot = Some(Snapshot::at(head.stamp, head.next_uid));
             return Ok(());
         };
         let collection = rkyv::from_bytes::<CollectionV1, rancor::Error>(entry).map_err(unreadable)?;
@@ -143,8 +142,9 @@ impl<'a> Restorer<'a> {
     /// # Errors
     /// When there was no entry.
     pub fn finish(self, sequence: u64) -> Result<Snapshot, StoreError> {
-        let snapshot = self.snapshot.ok_or_else(|| StoreError::State("it has no head".to_owned()))?;
-        Ok(Snapshot { sequence, ..snapshot })
+        let mut snapshot = self.snapshot.ok_or_else(|| StoreError::State("it has no head".to_owned()))?;
+        snapshot.sequence = sequence;
+        Ok(snapshot)
     }
 }
 

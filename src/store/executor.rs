@@ -1,14 +1,15 @@
 //! Searches that wait for the same collection share a pass over its rows.
 //!
-//! Worker threads of their own take what waits: all searches of the collection whose turn it is, up to
-//! [`MAX_SHARED`]. An idle worker starts at once; nothing waits for company.
+//! Worker threads of their own take what waits: all searches of the collection whose turn it is, up to [`MAX_SHARED`].
+//! An idle worker starts at once; nothing waits for company. A worker that finds nothing waiting helps with the parts of a
+//! pass that has begun.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use crate::collection::search::{self, Hits, SearchRequest};
+use crate::collection::search::{self, Hits, Pass, SearchRequest};
 use crate::metrics::Metrics;
 
 /// Searches that share a pass at most.
@@ -19,11 +20,19 @@ struct Waiting {
     reply: oneshot::Sender<Hits>,
 }
 
+/// A pass that workers are at.
+struct Active {
+    pass: Pass,
+    replies: Mutex<Vec<oneshot::Sender<Hits>>>,
+}
+
 #[derive(Default)]
 struct Queues {
     /// Collections with waiting searches, longest waiting first.
     turns: VecDeque<u64>,
     by_uid: HashMap<u64, Vec<Waiting>>,
+    /// Passes that may have parts left.
+    active: Vec<Arc<Active>>,
     stopped: bool,
 }
 
@@ -97,33 +106,53 @@ impl Shared {
     }
 
     fn work(&self) {
-        while let Some(waiting) = self.next() {
-            let (requests, replies): (Vec<_>, Vec<_>) =
-                waiting.into_iter().map(|waiting| (waiting.request, waiting.reply)).unzip();
-            self.metrics.count_pass(requests.len());
-            for (reply, hits) in replies.into_iter().zip(search::search(&requests)) {
-                // Nobody waits any more if the connection is gone.
-                drop(reply.send(hits));
+        while let Some(active) = self.next() {
+            let answers = active.pass.work();
+            self.lock().active.retain(|other| !Arc::ptr_eq(other, &active));
+            if let Some(answers) = answers {
+                let replies =
+                    std::mem::take(&mut *active.replies.lock().unwrap_or_else(PoisonError::into_inner));
+                for (reply, hits) in replies.into_iter().zip(answers) {
+                    // Nobody waits any more if the connection is gone.
+                    drop(reply.send(hits));
+                }
             }
         }
     }
 
-    fn next(&self) -> Option<Vec<Waiting>> {
+    /// A pass to work at: one that has begun and has parts left, or a new one.
+    fn next(&self) -> Option<Arc<Active>> {
         let mut queues = self.lock();
         loop {
             if queues.stopped {
                 return None;
             }
+            if let Some(active) = queues.active.iter().find(|active| active.pass.has_more()) {
+                return Some(Arc::clone(active));
+            }
             if let Some(waiting) = queues.take() {
-                return Some(waiting);
+                drop(queues);
+                return Some(self.begin(waiting));
             }
             queues = self.work.wait(queues).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    fn begin(&self, waiting: Vec<Waiting>) -> Arc<Active> {
+        let (requests, replies): (Vec<_>, Vec<_>) =
+            waiting.into_iter().map(|waiting| (waiting.request, waiting.reply)).unzip();
+        let active = Arc::new(Active { pass: Pass::new(requests), replies: Mutex::new(replies) });
+        self.metrics.count_pass(active.pass.searches());
+        if active.pass.parts() > 1 {
+            self.lock().active.push(Arc::clone(&active));
+            self.work.notify_all();
+        }
+        active
     }
 }
 
 /// Runs one search on the caller's thread: inside a transaction, whose private state nobody else may see.
 pub fn search_here(request: SearchRequest) -> Hits {
-    let answer = search::search(&[request]).pop();
+    let answer = search::search(vec![request]).pop();
     answer.unwrap_or_else(|| unreachable!("one search has one answer"))
 }

@@ -17,6 +17,9 @@ use crate::collection::{Collection, Encoded, Params};
 /// A partial chunk with more bytes of originals than this is sealed short at a checkpoint.
 const MAX_PARTIAL_BYTES: usize = if cfg!(test) { 4 << 10 } else { 16 << 20 };
 
+/// Removed keys that are remembered.
+const MAX_KNOWN_DROPS: usize = 4096;
+
 /// Which namespace a key is in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NamespaceId(pub u32);
@@ -78,17 +81,32 @@ pub struct Snapshot {
     pub next_uid: u64,
     /// Collections by namespace.
     pub keyspaces: OrdMap<NamespaceId, Keyspace>,
+    /// The change that last removed each of these keys, for WATCH.
+    drops: OrdMap<(NamespaceId, Key), u64>,
+    /// Removals up to this change are forgotten.
+    drops_forgotten: u64,
     /// Collections that go by themselves, soonest first: when (unix milliseconds), and where.
     pub expirations: OrdSet<(u64, NamespaceId, Key)>,
 }
 
 impl Snapshot {
+    /// An empty one with these counters, to be filled with what is recovered.
+    pub fn at(stamp: u64, next_uid: u64) -> Self {
+        Self { stamp, next_uid, ..Self::default() }
+    }
+
     /// Puts a recovered collection in its place.
     pub fn insert(&mut self, namespace: NamespaceId, key: Key, collection: Arc<Collection>) {
         if let Some(at_ms) = collection.expires_ms {
             self.expirations.insert((at_ms, namespace, key.clone()));
         }
         self.keyspaces.entry(namespace).or_default().insert(key, collection);
+    }
+
+    /// Whether a key has been removed after that change, as far as is still known: if not, it may have been.
+    pub fn dropped_since(&self, namespace: NamespaceId, key: &Key, stamp: u64) -> bool {
+        let dropped = self.drops.get(&(namespace, key.clone())).copied().unwrap_or(self.drops_forgotten);
+        dropped > stamp
     }
 
     /// A collection, unless its time is over.
@@ -242,6 +260,16 @@ impl State {
         self.snapshot.insert(namespace, key.detached(), Arc::new(collection));
     }
 
+    /// Notes the removal of a key for those who watch it.
+    fn note_drop(&mut self, namespace: NamespaceId, key: &Key) {
+        let snapshot = &mut self.snapshot;
+        if snapshot.drops.len() >= MAX_KNOWN_DROPS {
+            snapshot.drops.clear();
+            snapshot.drops_forgotten = snapshot.stamp;
+        }
+        snapshot.drops.insert((namespace, key.detached()), snapshot.stamp);
+    }
+
     fn take(&mut self, namespace: NamespaceId, key: &Key) -> Option<Arc<Collection>> {
         let keys = self.snapshot.keyspaces.get_mut(&namespace)?;
         let taken = keys.remove(key)?;
@@ -256,7 +284,11 @@ impl State {
 
     fn drop_key(&mut self, namespace: NamespaceId, key: &Key) -> bool {
         self.touched.remove(&(namespace, key.clone()));
-        self.take(namespace, key).is_some()
+        let dropped = self.take(namespace, key).is_some();
+        if dropped {
+            self.note_drop(namespace, key);
+        }
+        dropped
     }
 
     fn expire(&mut self, namespace: NamespaceId, key: &Key, at_ms: Option<u64>) -> bool {
@@ -272,6 +304,7 @@ impl State {
     fn rename(&mut self, namespace: NamespaceId, key: &Key, to: &Key) -> bool {
         let touched = self.touched.remove(&(namespace, key.clone()));
         let Some(mut collection) = self.take(namespace, key) else { return false };
+        self.note_drop(namespace, key);
         self.drop_key(namespace, to);
         Arc::make_mut(&mut collection).stamp = self.snapshot.stamp;
         self.snapshot.insert(namespace, to.detached(), collection);

@@ -122,6 +122,8 @@ pub struct Run<'a> {
     pub scales: &'a [f32],
     /// One bias per row, or nothing when the metric has none.
     pub biases: &'a [f32],
+    /// One residual per row.
+    pub residuals: &'a [f32],
 }
 
 /// Sizes of one row's arrays.
@@ -133,6 +135,13 @@ pub struct RowShape {
     pub original_len: usize,
     /// Whether rows have a bias.
     pub biased: bool,
+}
+
+impl RowShape {
+    /// Bytes of a row that a scan reads: its codes, or its original where there are none.
+    pub fn scanned_bytes(&self) -> usize {
+        if self.code_bytes > 0 { self.code_bytes } else { self.original_len * size_of::<f32>() }
+    }
 }
 
 /// Rows in memory, appended by one thread and read by many. See the module's text.
@@ -345,6 +354,7 @@ impl RowArena {
                     originals: block.originals.read(0, originals),
                     scales: block.scales.read(0, rows),
                     biases: block.biases.read(0, if self.shape.biased { rows } else { 0 }),
+                    residuals: block.residuals.read(0, rows),
                 })
             }
         })

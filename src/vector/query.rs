@@ -3,7 +3,7 @@
 use simsimd::BinarySimilarity;
 
 use super::exact::{self, to_f32};
-use super::kernel::{Kernel, QueryCodes, as_f32};
+use super::kernel::{Kernel, QueryCodes, Screen, as_f32};
 use super::quant::{Scalars, components, encode, int8_code};
 use super::{Layout, Metric, Quantization};
 
@@ -149,27 +149,43 @@ impl Query {
     }
 
     fn score_int8(&self, query: &QueryCodes, codes: &[u8], scales: &[f32], biases: &[f32], out: &mut [f32]) {
-        let (low, high) = self.score_range();
-        let query_scale = self.scalars.scale;
         let mut dots = [0i32; BLOCK_ROWS];
         let blocks = codes.chunks(BLOCK_ROWS * self.layout.code_bytes()).zip(out.chunks_mut(BLOCK_ROWS));
         for (i, (codes, out)) in blocks.enumerate() {
             let dots = &mut dots[..out.len()];
             self.kernel.dot_rows(query, codes, dots);
             let rows = i * BLOCK_ROWS..i * BLOCK_ROWS + out.len();
-            let products =
-                dots.iter().zip(&scales[rows.clone()]).map(|(&dot, &scale)| dot as f32 * scale * query_scale);
-            // `max` then `min` also turns a NaN (which takes overflow and underflow at once) into the worst score.
-            if self.layout.metric == Metric::L2 {
-                // -||q - x||^2 = 2 q.x - ||x||^2 - ||q||^2
-                let query_bias = self.scalars.bias;
-                for ((out, product), bias) in out.iter_mut().zip(products).zip(&biases[rows]) {
-                    *out = (2.0 * product + bias + query_bias).max(low).min(high);
-                }
-            } else {
-                for (out, product) in out.iter_mut().zip(products) {
-                    *out = product.max(low).min(high);
-                }
+            let biases = if biases.is_empty() { biases } else { &biases[rows.clone()] };
+            self.scores_from_dots(dots, &scales[rows], biases, out);
+        }
+    }
+
+    /// The query as the kernel screens rows with it, for scores from `threshold` on; `None` unless rows are int8. The
+    /// scores are those of [`Query::score_rows`], not cut off at the ends of their range.
+    pub fn screen(&self, threshold: f32) -> Option<Screen<'_>> {
+        let Codes::Int8(codes) = &self.codes else { return None };
+        let scale = self.scalars.scale;
+        Some(match self.layout.metric {
+            // -||q - x||^2 = 2 q.x - ||x||^2 - ||q||^2
+            Metric::L2 => Screen { codes, factor: 2.0 * scale, offset: self.scalars.bias, threshold },
+            Metric::Cosine | Metric::Ip => Screen { codes, factor: scale, offset: 0.0, threshold },
+        })
+    }
+
+    /// Scores from the integer dot products of the codes.
+    fn scores_from_dots(&self, dots: &[i32], scales: &[f32], biases: &[f32], out: &mut [f32]) {
+        let (low, high) = self.score_range();
+        let query_scale = self.scalars.scale;
+        let products = dots.iter().zip(scales).map(|(&dot, &scale)| dot as f32 * scale * query_scale);
+        // `max` then `min` also turns a NaN (which takes overflow and underflow at once) into the worst score.
+        if self.layout.metric == Metric::L2 {
+            let query_bias = self.scalars.bias;
+            for ((out, product), bias) in out.iter_mut().zip(products).zip(biases) {
+                *out = (2.0 * product + bias + query_bias).max(low).min(high);
+            }
+        } else {
+            for (out, product) in out.iter_mut().zip(products) {
+                *out = product.max(low).min(high);
             }
         }
     }

@@ -1,6 +1,7 @@
 """Fixtures of the client suites. To run them, after cargo build --release:
 
 pip install -r tests/clients/requirements.txt
+npm ci --prefix tests/clients/node
 pytest tests/clients
 """
 
@@ -55,18 +56,35 @@ def client(request, server):
         yield client
 
 
-def _tool(name):
+@pytest.fixture
+def suite_environment(server, new_server):
+    """What the suites in other languages need to know: an open server and one with a password."""
+    locked = new_server(password="correct-horse")
+    return dict(
+        os.environ,
+        VECDIS_PORT=str(server.port),
+        VECDIS_LOCKED_PORT=str(locked.port),
+        VECDIS_PASSWORD=locked.password,
+    )
+
+
+def _tool(name, package):
     path = shutil.which(name)
     if path is None and os.environ.get("CI"):
         pytest.fail(f"{name} is not installed")
-    return path or pytest.skip(f"{name} is not installed (Debian: redis-tools)")
+    return path or pytest.skip(f"{name} is not installed (Debian: {package})")
 
 
 @pytest.fixture
 def redis_cli():
-    return _tool("redis-cli")
+    return _tool("redis-cli", "redis-tools")
 
 
 @pytest.fixture
 def redis_benchmark():
-    return _tool("redis-benchmark")
+    return _tool("redis-benchmark", "redis-tools")
+
+
+@pytest.fixture
+def node():
+    return _tool("node", "nodejs")

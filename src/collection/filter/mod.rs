@@ -80,13 +80,14 @@ pub enum FilterError {
 
 /// Bytes as text that fits an error reply, which is one line.
 fn one_line(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).replace(['\r', '\n'], " ")
+    String::from_utf8_lossy(bytes).trim_end_matches(['\r', '\n']).replace(['\r', '\n'], " ")
 }
 
 /// A parsed expression, ready to be run on many rows and threads. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Filter {
     program: Arc<parser::Program>,
+    text: Arc<[u8]>,
 }
 
 impl Filter {
@@ -98,12 +99,17 @@ impl Filter {
         if expr.len() > MAX_FILTER_BYTES {
             return Err(FilterError::TooLong);
         }
-        Ok(Filter { program: Arc::new(parser::parse(expr)?) })
+        Ok(Filter { program: Arc::new(parser::parse(expr)?), text: expr.into() })
+    }
+
+    /// The expression as it was given.
+    pub fn text(&self) -> &[u8] {
+        &self.text
     }
 
     /// Whether an element with these attributes (a JSON object, as stored) passes. Never fails: attributes that are not
     /// JSON have no fields, and no attributes at all never pass.
     pub fn matches(&self, attributes: Option<&[u8]>) -> bool {
-        attributes.is_some_and(|json| !json.is_empty() && eval::matches(&self.program, json))
+        attributes.is_some_and(|json| eval::matches(&self.program, json))
     }
 }

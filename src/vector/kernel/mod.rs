@@ -13,6 +13,8 @@ use super::{CODE_ALIGN_BYTES, MAX_DIM};
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx512_block;
 mod scalar;
 
 #[cfg(target_arch = "x86_64")]
@@ -122,6 +124,86 @@ impl Kernel {
     }
 }
 
+/// Rows that a kernel takes at a time when it screens for several queries.
+pub const BLOCK_ROWS: usize = 64;
+
+/// A query that screens rows: one passes if `dot * scale * factor + bias + offset` reaches the threshold, where `dot` is
+/// that of the codes, and `scale` and `bias` are the row's.
+#[derive(Clone, Copy, Debug)]
+pub struct Screen<'a> {
+    /// The query.
+    pub codes: &'a QueryCodes,
+    /// Multiplied with the dot product and the row's scale.
+    pub factor: f32,
+    /// Added to it.
+    pub offset: f32,
+    /// Scores from here on pass; a NaN never does.
+    pub threshold: f32,
+}
+
+/// A row that passed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Passed {
+    /// Which of the queries.
+    pub query: u32,
+    /// Which of the rows.
+    pub row: u32,
+    /// Its score.
+    pub score: f32,
+}
+
+impl Kernel {
+    /// Finds the rows that pass for each of several queries and appends them to `passed`, for each query in the order of
+    /// the rows. `scales` has one number per row; `biases` too, or none.
+    ///
+    /// # Panics
+    /// If the lengths do not match, or the queries are not equally long.
+    pub fn screen(
+        self,
+        screens: &[Screen<'_>],
+        rows: &[u8],
+        scales: &[f32],
+        biases: &[f32],
+        passed: &mut Vec<Passed>,
+    ) {
+        let Some(row_bytes) = screens.first().map(|screen| screen.codes.codes.len()) else { return };
+        assert!(screens.iter().all(|screen| screen.codes.codes.len() == row_bytes), "equally long queries");
+        assert_eq!(rows.len(), scales.len() * row_bytes, "whole rows, one for each scale");
+        assert!(biases.is_empty() || biases.len() == scales.len(), "one bias per row, or none");
+        #[cfg(target_arch = "x86_64")]
+        if let Kernel::Avx512Vnni(kernel) = self
+            && screens.len() >= avx512_block::MIN_QUERIES
+        {
+            return avx512_block::screen(kernel, screens, rows, scales, biases, passed);
+        }
+        self.screen_one_by_one(screens, 0, rows, scales, biases, passed);
+    }
+
+    /// As [`Kernel::screen`], a query at a time; `first_row` is added to the numbers of the rows.
+    fn screen_one_by_one(
+        self,
+        screens: &[Screen<'_>],
+        first_row: u32,
+        rows: &[u8],
+        scales: &[f32],
+        biases: &[f32],
+        passed: &mut Vec<Passed>,
+    ) {
+        let mut dots = vec![0; scales.len()];
+        for (query, screen) in (0..).zip(screens) {
+            self.dot_rows(screen.codes, rows, &mut dots);
+            for (at, (&dot, &scale)) in dots.iter().zip(scales).enumerate() {
+                let bias = biases.get(at).copied().unwrap_or(0.0);
+                let score = dot as f32 * scale * screen.factor + bias + screen.offset;
+                if score >= screen.threshold {
+                    #[expect(clippy::cast_possible_truncation, reason = "a block has far fewer rows")]
+                    passed.push(Passed { query, row: first_row + at as u32, score });
+                }
+            }
+        }
+    }
+}
+
 /// The bytes of little-endian f32s as f32s without copying; `None` when the memory or the CPU does not allow it.
 pub fn as_f32(bytes: &[u8]) -> Option<&[f32]> {
     if cfg!(target_endian = "big") {
@@ -152,6 +234,45 @@ mod tests {
             kernel.dot_rows(&query, rows, &mut out);
             let out: Vec<i64> = out.into_iter().map(i64::from).collect();
             prop_assert_eq!(&out, &expected, "{}", kernel.name());
+            check_screen(kernel, &query, rows, &expected)?;
+        }
+        Ok(())
+    }
+
+    /// Screening with several queries finds exactly what the plain dot products say.
+    fn check_screen(
+        kernel: Kernel,
+        query: &QueryCodes,
+        rows: &[u8],
+        dots: &[i64],
+    ) -> Result<(), TestCaseError> {
+        let zero = QueryCodes::new(&vec![0; query.codes.len()]);
+        let scales: Vec<f32> = (0..dots.len()).map(|row| 0.5 + row as f32).collect();
+        let biases: Vec<f32> = (0..dots.len()).map(|row| row as f32 - 3.0).collect();
+        for (queries, biased) in [(1, false), (3, true), (4, false), (5, true), (9, false)] {
+            let screen = |q: usize| Screen {
+                codes: if q % 3 == 1 { &zero } else { query },
+                factor: 0.25,
+                offset: if biased { 2.0 } else { 0.0 },
+                threshold: [f32::NEG_INFINITY, 0.0, 1e5, f32::INFINITY][q % 4],
+            };
+            let screens: Vec<Screen<'_>> = (0..queries).map(screen).collect();
+            let biases: &[f32] = if biased { &biases } else { &[] };
+            let mut passed = Vec::new();
+            kernel.screen(&screens, rows, &scales, biases, &mut passed);
+            for (q, screen) in screens.iter().enumerate() {
+                let score = |row: usize| {
+                    let dot = if q % 3 == 1 { 0.0 } else { dots[row] as f32 };
+                    dot * scales[row] * screen.factor + biases.get(row).unwrap_or(&0.0) + screen.offset
+                };
+                let wanted: Vec<(u32, f32)> = (0..dots.len())
+                    .filter(|&row| score(row) >= screen.threshold)
+                    .map(|row| (u32::try_from(row).unwrap(), score(row)))
+                    .collect();
+                let of_query = passed.iter().filter(|passed| passed.query as usize == q);
+                let found: Vec<(u32, f32)> = of_query.map(|passed| (passed.row, passed.score)).collect();
+                prop_assert_eq!(found, wanted, "{} queries, {}", queries, kernel.name());
+            }
         }
         Ok(())
     }
@@ -162,7 +283,7 @@ mod tests {
         #[test]
         fn every_kernel_equals_the_definition(
             dim in 1usize..2100,
-            row_count in 0usize..40,
+            row_count in 0usize..150,
             misalignment in 0usize..64,
             seed in any::<u64>(),
         ) {

@@ -1,0 +1,124 @@
+//! Which rows of a chunk pass a filter, remembered for filters that come again.
+//!
+//! The row evaluator is the truth; this only keeps its answers. An entry belongs to a filter's text and to a number that
+//! changes whenever attributes of a row that was there already change. Rows that an entry has not judged yet (they came
+//! later, or were not live for who asked before) are judged when somebody needs them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::chunk::Chunk;
+use super::filter::Filter;
+
+/// Filters remembered for a chunk.
+const MAX_ENTRIES: usize = 16;
+/// Chunks with fewer rows are judged anew each time.
+const MIN_ROWS: usize = 1024;
+
+static NEXT_CHANGE: AtomicU64 = AtomicU64::new(1);
+
+/// A number that was never given before, for a chunk whose attributes change.
+pub fn next_change() -> u64 {
+    NEXT_CHANGE.fetch_add(1, Ordering::Relaxed)
+}
+
+struct Entry {
+    filter: Vec<u8>,
+    changes: u64,
+    judged: Vec<u64>,
+    passing: Vec<u64>,
+}
+
+/// What is remembered for one chunk, latest used last.
+#[derive(Default)]
+pub struct FilterCache(Mutex<Vec<Entry>>);
+
+impl FilterCache {
+    /// The rows of words `first..end` of a chunk's bitmap that are live in this version and pass.
+    pub fn passing(&self, chunk: &Chunk, filter: &Filter, first: usize, end: usize) -> Vec<u64> {
+        let live = &chunk.live[first.min(chunk.live.len())..end.min(chunk.live.len())];
+        if chunk.len < MIN_ROWS {
+            return live
+                .iter()
+                .enumerate()
+                .map(|(at, &word)| judge(chunk, filter, first + at, word))
+                .collect();
+        }
+        let mut entry = self.take(chunk, filter);
+        let words = chunk.live.len().max(entry.judged.len());
+        entry.judged.resize(words, 0);
+        entry.passing.resize(words, 0);
+        let mut passing = Vec::with_capacity(live.len());
+        for (at, &word) in live.iter().enumerate() {
+            let at = first + at;
+            let missing = word & !entry.judged[at];
+            if missing != 0 {
+                entry.passing[at] |= judge(chunk, filter, at, missing);
+                entry.judged[at] |= missing;
+            }
+            passing.push(word & entry.passing[at]);
+        }
+        self.put(entry);
+        passing
+    }
+
+    /// Takes the entry out, or makes a new one. Somebody who asks for it meanwhile makes another: no waiting.
+    fn take(&self, chunk: &Chunk, filter: &Filter) -> Entry {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = entries
+            .iter()
+            .position(|entry| entry.changes == chunk.attribute_changes && entry.filter == filter.text());
+        match known {
+            Some(at) => entries.remove(at),
+            None => Entry {
+                filter: filter.text().to_vec(),
+                changes: chunk.attribute_changes,
+                judged: Vec::new(),
+                passing: Vec::new(),
+            },
+        }
+    }
+
+    fn put(&self, entry: Entry) {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |other: &Entry| other.changes == entry.changes && other.filter == entry.filter;
+        // Of two made at the same time, what both have judged is the same.
+        if let Some(other) = entries.iter_mut().find(|other| same(other)) {
+            for (at, &judged) in entry.judged.iter().enumerate() {
+                match other.judged.get_mut(at) {
+                    Some(known) => *known |= judged,
+                    None => other.judged.push(judged),
+                }
+                match other.passing.get_mut(at) {
+                    Some(known) => *known |= entry.passing[at],
+                    None => other.passing.push(entry.passing[at]),
+                }
+            }
+            return;
+        }
+        if entries.len() >= MAX_ENTRIES {
+            entries.remove(0);
+        }
+        entries.push(entry);
+    }
+
+    /// Bytes of memory.
+    pub fn size_bytes(&self) -> usize {
+        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.iter().map(|entry| size_of::<Entry>() + entry.filter.len() + entry.judged.len() * 16).sum()
+    }
+}
+
+/// Which of a word's rows pass.
+fn judge(chunk: &Chunk, filter: &Filter, word: usize, rows: u64) -> u64 {
+    let mut rest = rows;
+    let mut passing = 0;
+    while rest != 0 {
+        let bit = rest.trailing_zeros();
+        rest &= rest - 1;
+        let offset = u16::try_from(word * 64 + bit as usize)
+            .unwrap_or_else(|_| unreachable!("a chunk has 65,536 rows"));
+        passing |= u64::from(filter.matches(chunk.attributes(offset))) << bit;
+    }
+    passing
+}

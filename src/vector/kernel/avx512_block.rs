@@ -1,0 +1,225 @@
+//! Blocks of queries with AVX-512 VNNI.
+//!
+//! Sixteen rows are turned into columns of four bytes: lane r of register k holds bytes 4k..4k+4 of row r. Then one
+//! `vpdpbusd` with four query bytes in every lane advances sixteen rows, and the sums come out one per lane, with nothing to
+//! add up across lanes. Turning the rows costs about as much as one query; the block then serves all of them. Scores are made
+//! and compared while the sums are in registers: only rows that pass are written anywhere.
+
+use std::arch::x86_64::*;
+
+use super::{Avx512Vnni, BLOCK_ROWS, Kernel, Passed, QueryCodes, Screen};
+
+/// Queries from which turning the rows pays.
+pub(super) const MIN_QUERIES: usize = 4;
+
+/// Rows in a register: one per 32-bit lane.
+const LANES: usize = 16;
+/// Registers of rows that are worked on together.
+const GROUPS: usize = BLOCK_ROWS / LANES;
+/// Queries that are worked on together: GROUPS x TILE_QUERIES sums stay in registers.
+const TILE_QUERIES: usize = 4;
+const WIDTH_BYTES: usize = 64;
+
+/// See [`super::Kernel::screen`], which checks the lengths. Holding an [`Avx512Vnni`] proves the CPU's features.
+pub(super) fn screen(
+    kernel: Avx512Vnni,
+    screens: &[Screen<'_>],
+    rows: &[u8],
+    scales: &[f32],
+    biases: &[f32],
+    passed: &mut Vec<Passed>,
+) {
+    let row_bytes = rows.len() / scales.len().max(1);
+    let mut columns = vec![Register([0; WIDTH_BYTES]); GROUPS * row_bytes / 4];
+    let whole = scales.len() / BLOCK_ROWS * BLOCK_ROWS;
+    for first in (0..whole).step_by(BLOCK_ROWS) {
+        let end = first + BLOCK_ROWS;
+        // SAFETY: the kernel proves AVX-512 F and VNNI.
+        unsafe { turn(&rows[first * row_bytes..end * row_bytes], row_bytes, &mut columns) };
+        let block = Block {
+            columns: &columns,
+            first: first_row(first),
+            scales: lanes(&scales[first..end]),
+            biases: if biases.is_empty() { [[0.0; LANES]; GROUPS] } else { lanes(&biases[first..end]) },
+        };
+        // SAFETY: as above.
+        unsafe { score(screens, &block, passed) };
+    }
+    if whole < scales.len() {
+        let biases = if biases.is_empty() { biases } else { &biases[whole..] };
+        let (rows, scales) = (&rows[whole * row_bytes..], &scales[whole..]);
+        let kernel = Kernel::Avx512Vnni(kernel);
+        kernel.screen_one_by_one(screens, first_row(whole), rows, scales, biases, passed);
+    }
+}
+
+fn first_row(row: usize) -> u32 {
+    u32::try_from(row).unwrap_or_else(|_| unreachable!("a block has far fewer rows"))
+}
+
+/// 64 numbers, by register.
+fn lanes(numbers: &[f32]) -> [[f32; LANES]; GROUPS] {
+    let mut lanes = [[0.0; LANES]; GROUPS];
+    for (lanes, numbers) in lanes.iter_mut().zip(numbers.as_chunks::<LANES>().0) {
+        *lanes = *numbers;
+    }
+    lanes
+}
+
+/// 64 turned rows.
+struct Block<'a> {
+    columns: &'a [Register],
+    first: u32,
+    scales: [[f32; LANES]; GROUPS],
+    biases: [[f32; LANES]; GROUPS],
+}
+
+/// A register's worth of bytes.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Register([u8; WIDTH_BYTES]);
+
+/// Turns 64 rows: `columns[k * GROUPS + g]` gets bytes 4k..4k+4 of rows 16g..16g+16.
+#[target_feature(enable = "avx512f")]
+fn turn(rows: &[u8], row_bytes: usize, columns: &mut [Register]) {
+    for group in 0..GROUPS {
+        for at in (0..row_bytes).step_by(WIDTH_BYTES) {
+            let mut lines = [_mm512_setzero_si512(); LANES];
+            for (lane, line) in lines.iter_mut().enumerate() {
+                let start = (group * LANES + lane) * row_bytes + at;
+                let bytes = &rows[start..start + WIDTH_BYTES];
+                // SAFETY: reads the 64 bytes of the slice.
+                *line = unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) };
+            }
+            for (k, column) in transpose(lines).into_iter().enumerate() {
+                let target = &mut columns[(at / 4 + k) * GROUPS + group];
+                // SAFETY: writes the 64 aligned bytes of one entry.
+                unsafe { _mm512_store_si512(target.0.as_mut_ptr().cast(), column) };
+            }
+        }
+    }
+}
+
+/// Transposes 16 x 16 lanes of 32 bits.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn transpose(rows: [__m512i; LANES]) -> [__m512i; LANES] {
+    let mut pairs = [_mm512_setzero_si512(); LANES];
+    for i in 0..LANES / 2 {
+        pairs[2 * i] = _mm512_unpacklo_epi32(rows[2 * i], rows[2 * i + 1]);
+        pairs[2 * i + 1] = _mm512_unpackhi_epi32(rows[2 * i], rows[2 * i + 1]);
+    }
+    let mut fours = [_mm512_setzero_si512(); LANES];
+    for i in 0..LANES / 4 {
+        let at = 4 * i;
+        fours[at] = _mm512_unpacklo_epi64(pairs[at], pairs[at + 2]);
+        fours[at + 1] = _mm512_unpackhi_epi64(pairs[at], pairs[at + 2]);
+        fours[at + 2] = _mm512_unpacklo_epi64(pairs[at + 1], pairs[at + 3]);
+        fours[at + 3] = _mm512_unpackhi_epi64(pairs[at + 1], pairs[at + 3]);
+    }
+    // Quarter c of fours[4i + j] holds lane 4c + j of rows 4i..4i+4: gather the quarters.
+    let mut columns = [_mm512_setzero_si512(); LANES];
+    for j in 0..4 {
+        let low_even = _mm512_shuffle_i32x4::<0b10_00_10_00>(fours[j], fours[4 + j]);
+        let low_odd = _mm512_shuffle_i32x4::<0b11_01_11_01>(fours[j], fours[4 + j]);
+        let high_even = _mm512_shuffle_i32x4::<0b10_00_10_00>(fours[8 + j], fours[12 + j]);
+        let high_odd = _mm512_shuffle_i32x4::<0b11_01_11_01>(fours[8 + j], fours[12 + j]);
+        columns[j] = _mm512_shuffle_i32x4::<0b10_00_10_00>(low_even, high_even);
+        columns[4 + j] = _mm512_shuffle_i32x4::<0b10_00_10_00>(low_odd, high_odd);
+        columns[8 + j] = _mm512_shuffle_i32x4::<0b11_01_11_01>(low_even, high_even);
+        columns[12 + j] = _mm512_shuffle_i32x4::<0b11_01_11_01>(low_odd, high_odd);
+    }
+    columns
+}
+
+/// Screens 64 turned rows for all queries.
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn score(screens: &[Screen<'_>], block: &Block<'_>, passed: &mut Vec<Passed>) {
+    let (tiles, rest) = screens.as_chunks::<TILE_QUERIES>();
+    let mut first = 0;
+    for tile in tiles {
+        let sums = tile_sums(&tile.map(|screen| screen.codes), block.columns);
+        for (screen, sums) in tile.iter().zip(&sums) {
+            compare(first, screen, sums, block, passed);
+            first += 1;
+        }
+    }
+    for screen in rest {
+        let [sums] = tile_sums(&[screen.codes], block.columns);
+        compare(first, screen, &sums, block, passed);
+        first += 1;
+    }
+}
+
+/// Turns sums into scores and notes those that pass.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn compare(
+    query: u32,
+    screen: &Screen<'_>,
+    sums: &[__m512i; GROUPS],
+    block: &Block<'_>,
+    passed: &mut Vec<Passed>,
+) {
+    let (factor, offset) = (_mm512_set1_ps(screen.factor), _mm512_set1_ps(screen.offset));
+    let threshold = _mm512_set1_ps(screen.threshold);
+    let mut scores = [_mm512_setzero_ps(); GROUPS];
+    let mut passing = 0u64;
+    for g in 0..GROUPS {
+        // SAFETY: both read the 64 bytes of an array.
+        let (scale, bias) =
+            unsafe { (_mm512_loadu_ps(block.scales[g].as_ptr()), _mm512_loadu_ps(block.biases[g].as_ptr())) };
+        // In the same order as the plain kernel, so that scores are equal to the last bit.
+        let product = _mm512_mul_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sums[g]), scale), factor);
+        scores[g] = _mm512_add_ps(_mm512_add_ps(product, bias), offset);
+        let mask = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(scores[g], threshold);
+        passing |= u64::from(mask) << (g * LANES);
+    }
+    if passing != 0 {
+        note(query, &scores, passing, block.first, passed);
+    }
+}
+
+/// Writes down the rows whose bits are set.
+#[cold]
+#[target_feature(enable = "avx512f")]
+fn note(query: u32, scores: &[__m512; GROUPS], mut passing: u64, first: u32, passed: &mut Vec<Passed>) {
+    let mut written = [0.0f32; BLOCK_ROWS];
+    for (scores, written) in scores.iter().zip(written.as_chunks_mut::<LANES>().0) {
+        // SAFETY: writes the 64 bytes of the array.
+        unsafe { _mm512_storeu_ps(written.as_mut_ptr(), *scores) };
+    }
+    while passing != 0 {
+        let row = passing.trailing_zeros();
+        passing &= passing - 1;
+        passed.push(Passed { query, row: first + row, score: written[row as usize] });
+    }
+}
+
+/// Dot products of 64 turned rows with a few queries.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn tile_sums<const N: usize>(queries: &[&QueryCodes; N], columns: &[Register]) -> [[__m512i; GROUPS]; N] {
+    let steps = columns.len() / GROUPS;
+    let codes: [&[[i8; 4]]; N] = queries.map(|query| query.codes().as_chunks::<4>().0);
+    let codes = codes.map(|codes| &codes[..steps]);
+    let mut sums = [[_mm512_setzero_si512(); GROUPS]; N];
+    for (sums, query) in sums.iter_mut().zip(queries) {
+        // What the row bytes have too much is taken off first.
+        *sums = [_mm512_set1_epi32(-query.offset()); GROUPS];
+    }
+    for (step, rows) in columns.as_chunks::<GROUPS>().0.iter().enumerate() {
+        let mut lines = [_mm512_setzero_si512(); GROUPS];
+        for (line, row) in lines.iter_mut().zip(rows) {
+            // SAFETY: reads the 64 aligned bytes of one entry.
+            *line = unsafe { _mm512_load_si512(row.0.as_ptr().cast()) };
+        }
+        for q in 0..N {
+            let four = _mm512_set1_epi32(i32::from_ne_bytes(codes[q][step].map(i8::cast_unsigned)));
+            for g in 0..GROUPS {
+                sums[q][g] = _mm512_dpbusd_epi32(sums[q][g], lines[g], four);
+            }
+        }
+    }
+    sums
+}
