@@ -124,7 +124,7 @@ fn reduce_projects_vectors() {
         ("VEMB r b", "[0.5 -0.5]"),
         ("VADD r VALUES 4 1 0 0 0 c", "-ERR Vector dimension mismatch - got 4 but set has 2"),
         ("VADD r VALUES 2 1 0 c", "-ERR Vector dimension mismatch - got 2 but set has 2"),
-        ("VADD r REDUCE 3 VALUES 4 1 0 0 0 c", "-ERR projection dimension mismatch with existing set"),
+        ("VADD r REDUCE 3 VALUES 4 1 0 0 0 c", "-ERR Vector dimension mismatch - got 4 but set has 2"),
         (
             "VADD r REDUCE 2 VALUES 5 1 0 0 0 0 c",
             "-ERR Input dimension mismatch for projection - got 5 but projection expects 4",
