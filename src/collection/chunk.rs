@@ -245,14 +245,21 @@ impl Chunk {
     pub fn size_bytes(&self) -> usize {
         // A node of the ordered map costs about as much again as its entries.
         const OVERLAY_ENTRY_BYTES: usize = 64;
+        // What the chunk shares with other versions of itself, and the counters of the Arcs.
+        const SHARED_BYTES: usize = size_of::<Rows>()
+            + size_of::<NameOrder>()
+            + size_of::<FilterCache>()
+            + 3 * size_of::<Vec<u16>>()
+            + 7 * 16;
         let rows = match &*self.rows {
             Rows::Memory(rows) => rows.size_bytes(),
             Rows::Sealed(_) => 0,
         };
         let attributes: usize = self.overlay.values().flatten().map(|value| value.len()).sum();
         size_of::<Self>()
+            + SHARED_BYTES
             + rows
-            + self.live.len() * 8
+            + self.live.capacity() * 8
             + self.overlay.len() * OVERLAY_ENTRY_BYTES
             + attributes
             + self.name_order.size_bytes()

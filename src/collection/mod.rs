@@ -486,7 +486,9 @@ impl Collection {
     /// Bytes of memory taken, mapped files not counted.
     pub fn size_bytes(&self) -> usize {
         let chunks: usize = self.chunks.iter().map(|chunk| chunk.size_bytes()).sum();
-        size_of::<Self>() + chunks + self.table().size_bytes()
+        // Its entry in the map of keys, and the table's own fields.
+        const ENTRY_BYTES: usize = 180;
+        size_of::<Self>() + ENTRY_BYTES + chunks + self.chunks.capacity() * 8 + self.table().size_bytes()
     }
 }
 

@@ -125,7 +125,9 @@ fn config_set(context: &Context, request: &Request) -> Result<Reply, CommandErro
     if !request.len().is_multiple_of(2) {
         return Err(CommandError::Arity("config|set".into()));
     }
-    let mut changed = context.config().clone();
+    // Held to the end: of two at the same time, one follows the other.
+    let mut config = context.config.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut changed = config.clone();
     for at in (2..request.len()).step_by(2) {
         let (name, value) = (request.arg(at), request.arg(at + 1));
         let name = String::from_utf8_lossy(name);
@@ -143,7 +145,7 @@ fn config_set(context: &Context, request: &Request) -> Result<Reply, CommandErro
     }
     logging::set_level(changed.loglevel);
     context.store.configure(&changed);
-    *context.config.write().unwrap_or_else(std::sync::PoisonError::into_inner) = changed;
+    *config = changed;
     Ok(Reply::ok())
 }
 

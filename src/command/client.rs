@@ -177,11 +177,13 @@ fn set_info(session: &Session, request: &Request) -> Result<Reply, CommandError>
 
 fn reply_mode(session: &mut Session, mode: &[u8]) -> Result<Reply, CommandError> {
     session.replies = if is_word(mode, "ON") {
+        session.skipping = false;
         ReplyMode::On
     } else if is_word(mode, "OFF") {
         ReplyMode::Off
     } else if is_word(mode, "SKIP") {
-        ReplyMode::SkipNext
+        // What OFF began goes on.
+        if session.replies == ReplyMode::Off { ReplyMode::Off } else { ReplyMode::SkipNext }
     } else {
         return Err(SYNTAX);
     };

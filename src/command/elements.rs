@@ -54,15 +54,14 @@ pub(super) fn vget(call: &Call<'_>) -> Result<Outcome, CommandError> {
     reply(Reply::Map(fields))
 }
 
-/// Live rows from a row number on, in order.
-fn rows_from(collection: &Collection, first: u64) -> impl Iterator<Item = RowId> + '_ {
-    let chunks = collection.chunks.iter().filter(move |chunk| u64::from(chunk.number) >= first >> 16);
-    let rows = chunks.flat_map(|chunk| live_offsets(chunk).map(|offset| RowId::new(chunk.number, offset)));
-    rows.skip_while(move |row| row.0 < first)
+/// Live rows, in order.
+fn rows(collection: &Collection) -> impl Iterator<Item = RowId> + '_ {
+    let chunks = collection.chunks.iter();
+    chunks.flat_map(|chunk| live_offsets(chunk).map(|offset| RowId::new(chunk.number, offset)))
 }
 
-/// `VSCAN key cursor [COUNT n] [FILTER expr]`: an element that is there all the time is given at least once. The cursor is
-/// a row number: a changed element gets a higher row, so it is met again rather than missed.
+/// `VSCAN key cursor [COUNT n] [FILTER expr]`: an element that is there all the time is given once. Elements are gone over
+/// in the order of a hash of their names, and the cursor is a place in it.
 pub(super) fn vscan(call: &Call<'_>) -> Result<Outcome, CommandError> {
     let cursor = std::str::from_utf8(call.request.arg(2)).ok().and_then(|cursor| cursor.parse::<u64>().ok());
     let cursor = cursor.ok_or(CommandError::text("ERR invalid cursor"))?;
@@ -84,17 +83,10 @@ pub(super) fn vscan(call: &Call<'_>) -> Result<Outcome, CommandError> {
         reply(Reply::Array(vec![Reply::Bulk(cursor.to_string().into()), Reply::Array(names)]))
     };
     let Some(collection) = call.collection(1) else { return page(0, Vec::new()) };
-    let mut names = Vec::new();
-    let mut rows = rows_from(collection, cursor);
-    let mut last = None;
-    for row in rows.by_ref().take(count) {
-        last = Some(row);
-        if wanted.as_ref().is_none_or(|filter| filter.matches(collection.attributes(row))) {
-            names.push(Reply::bulk(collection.name(row)));
-        }
-    }
-    let more = rows.next().is_some();
-    page(last.filter(|_| more).map_or(0, |row| row.0 + 1), names)
+    let (rows, next) = collection.scan(cursor, count);
+    let passes =
+        |row: &RowId| wanted.as_ref().is_none_or(|filter| filter.matches(collection.attributes(*row)));
+    page(next, rows.into_iter().filter(passes).map(|row| Reply::bulk(collection.name(row))).collect())
 }
 
 /// `VCOUNT key [FILTER expr]`
@@ -109,9 +101,7 @@ pub(super) fn vcount(call: &Call<'_>) -> Result<Outcome, CommandError> {
     let Some(collection) = call.collection(1) else { return reply(Reply::Integer(0)) };
     let count = match wanted {
         None => collection.len(),
-        Some(filter) => {
-            rows_from(collection, 0).filter(|&row| filter.matches(collection.attributes(row))).count()
-        }
+        Some(filter) => rows(collection).filter(|&row| filter.matches(collection.attributes(row))).count(),
     };
     reply(Reply::Integer(i64::try_from(count).unwrap_or(i64::MAX)))
 }
@@ -209,7 +199,7 @@ pub(super) fn vrandmember(call: &Call<'_>) -> Result<Outcome, CommandError> {
         }
         Some(count) => {
             let count = usize::try_from(count).unwrap_or(usize::MAX).min(len);
-            let rows: Vec<RowId> = rows_from(collection, 0).collect();
+            let rows: Vec<RowId> = self::rows(collection).collect();
             Reply::Array(
                 sample(rows, count, &mut random).map(|row| Reply::bulk(collection.name(row))).collect(),
             )

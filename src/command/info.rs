@@ -174,6 +174,10 @@ fn vectors(call: &Call<'_>, out: &mut String) {
 fn keyspace(call: &Call<'_>, out: &mut String) {
     let keys = call.snapshot.key_count(call.namespace);
     if keys > 0 {
-        line(out, format_args!("db0:keys={keys},expires=0,avg_ttl=0"));
+        let now_ms = clock::now_ms();
+        let left = call.snapshot.expirations.iter().filter(|(_, namespace, _)| *namespace == call.namespace);
+        let left: Vec<u64> = left.map(|(at_ms, _, _)| at_ms.saturating_sub(now_ms)).collect();
+        let mean_ms = left.iter().sum::<u64>() / (left.len() as u64).max(1);
+        line(out, format_args!("db0:keys={keys},expires={},avg_ttl={mean_ms}", left.len()));
     }
 }

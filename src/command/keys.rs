@@ -62,11 +62,24 @@ pub(super) fn flush(call: &Call<'_>) -> Result<WriteOp, CommandError> {
     }))
 }
 
+/// A cursor as Redis reads it: a signed number that is not negative, or else what C makes of the text as an unsigned one,
+/// with blanks before it and a minus sign that wraps it around.
+fn scan_cursor(text: &str) -> Option<u64> {
+    if let Some(number) = integer(text.as_bytes()) {
+        return u64::try_from(number).ok();
+    }
+    let text = text.trim_start();
+    match text.strip_prefix('-') {
+        Some(digits) => digits.parse().ok().map(u64::wrapping_neg),
+        None => text.parse().ok(),
+    }
+}
+
 /// `SCAN cursor [MATCH pattern] [COUNT n] [TYPE name]`: keys are kept in the order of a hash, and the cursor is a place in it.
 pub(super) fn scan(call: &Call<'_>) -> Result<Outcome, CommandError> {
     const SYNTAX: CommandError = CommandError::text("ERR syntax error");
     let cursor = std::str::from_utf8(call.request.arg(1)).ok();
-    let cursor = cursor.and_then(|cursor| cursor.trim_start().parse::<u64>().ok());
+    let cursor = cursor.and_then(scan_cursor);
     let cursor = cursor.ok_or(CommandError::text("ERR invalid cursor"))?;
     let (mut pattern, mut count, mut typed) = (None, DEFAULT_SCAN_COUNT, true);
     let mut next = 2;
@@ -116,10 +129,11 @@ pub(super) fn keys(call: &Call<'_>) -> Result<Outcome, CommandError> {
     Ok(Outcome::Reply(Reply::Array(keys.map(|(key, _)| Reply::bulk(key.name())).collect())))
 }
 
-/// `RANDOMKEY`: the first key from a random place on.
+/// `RANDOMKEY`
 pub(super) fn randomkey(call: &Call<'_>) -> Result<Outcome, CommandError> {
-    let place = RandomState::new().hash_one(0) >> 1;
-    let found = call.live_keys(place).next().or_else(|| call.live_keys(0).next());
+    let keys = call.live_keys(0).count() as u64;
+    let rank = usize::try_from(RandomState::new().hash_one(0) % keys.max(1)).unwrap_or(0);
+    let found = call.live_keys(0).nth(rank);
     Ok(Outcome::Reply(found.map_or(Reply::Null, |(key, _)| Reply::bulk(key.name()))))
 }
 

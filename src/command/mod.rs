@@ -231,10 +231,10 @@ pub enum Step {
 
 /// Decides what a request asks for, and whether its reply is to be sent.
 pub fn step(session: &mut Session, context: &Arc<Context>, request: Request) -> (Step, bool) {
-    let before = session.replies;
+    session.begin();
     let name = table::find(request.arg(0)).map_or("", |spec| spec.name);
     let step = try_step(session, context, request).unwrap_or_else(|error| Step::Reply(error.into()));
-    let sent = session.note(name, before);
+    let sent = session.note(name);
     (step, sent)
 }
 

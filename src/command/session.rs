@@ -51,6 +51,8 @@ pub struct Session {
     pub namespace: NamespaceId,
     /// Whether it wants replies.
     pub replies: ReplyMode,
+    /// It wants none for the command at hand.
+    pub skipping: bool,
     /// The connection is to be closed after the replies so far.
     pub closing: bool,
     /// Commands queued by MULTI.
@@ -79,6 +81,7 @@ impl Session {
             authenticated,
             namespace: NamespaceId::default(),
             replies: ReplyMode::On,
+            skipping: false,
             closing: false,
             transaction: None,
             watched: HashMap::new(),
@@ -97,7 +100,7 @@ impl Session {
     }
 
     /// Notes a command, for CLIENT LIST; whether its reply is to be sent.
-    pub fn note(&mut self, command: &'static str, before: ReplyMode) -> bool {
+    pub fn note(&mut self, command: &'static str) -> bool {
         self.client.active_ms.store(clock::now_ms(), Ordering::Relaxed);
         let queued =
             self.transaction.as_ref().map(|queued| i64::try_from(queued.commands.len()).unwrap_or(i64::MAX));
@@ -108,14 +111,14 @@ impl Session {
             about.queued = queued.unwrap_or(-1);
             about.watched = watched;
         });
-        // SKIP takes away its own reply and the next one.
-        match (before, self.replies) {
-            (ReplyMode::SkipNext, ReplyMode::SkipNext) => {
-                self.replies = ReplyMode::On;
-                false
-            }
-            (_, ReplyMode::Off | ReplyMode::SkipNext) => false,
-            _ => true,
+        !self.skipping && self.replies == ReplyMode::On
+    }
+
+    /// Begins a command: the one after SKIP gets no reply.
+    pub fn begin(&mut self) {
+        self.skipping = self.replies == ReplyMode::SkipNext;
+        if self.skipping {
+            self.replies = ReplyMode::On;
         }
     }
 
@@ -143,7 +146,7 @@ impl Session {
             Handler::Transaction(_) => return Ok(None),
             _ if matches!(spec.name, "reset" | "quit") => return Ok(None),
             // HELLO would change the shape of replies in the middle of EXEC's.
-            _ if spec.name == "hello" => {
+            _ if spec.name == "hello" && request.len() > 1 => {
                 queued.failed = true;
                 return Err(CommandError::text("ERR Command not allowed inside a transaction"));
             }

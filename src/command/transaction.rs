@@ -12,6 +12,7 @@ use super::session::{Queued, Session, Watched};
 use super::{
     Call, CommandError, Context, Handler, SessionHandler, Step, WriteOp, prepare_write, read_private,
 };
+use crate::clock;
 use crate::store::Txn;
 use crate::store::state::{Key, NamespaceId, Snapshot};
 
@@ -81,7 +82,7 @@ pub fn watch(session: &mut Session, request: &Request, snapshot: &Snapshot) -> R
 }
 
 fn stamp(snapshot: &Snapshot, namespace: NamespaceId, key: &Key) -> Option<u64> {
-    snapshot.get(namespace, key).map(|collection| collection.stamp)
+    snapshot.live(namespace, key, clock::now_ms()).map(|collection| collection.stamp)
 }
 
 /// Whether a key is not as it was, or has been something else meanwhile.

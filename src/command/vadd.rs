@@ -188,18 +188,16 @@ impl Add {
             return Err(CommandError::text("ERR asked M value mismatch with existing vector set"));
         }
         let input_dim = existing.projection_input_dim;
-        if !self.reduced {
-            return if self.input_dim != existing.layout.dim || input_dim != 0 {
-                Err(dimension_mismatch(self.input_dim, existing.layout.dim))
-            } else {
-                Ok(())
-            };
-        }
-        if self.vector.len() != existing.layout.dim {
+        let compared_dim = if input_dim == 0 { self.input_dim } else { self.vector.len() };
+        let projects = input_dim != 0;
+        if compared_dim != existing.layout.dim || (projects && !self.reduced) {
             return Err(dimension_mismatch(self.input_dim, existing.layout.dim));
         }
-        if input_dim == 0 {
+        if self.reduced && !projects {
             return Err(CommandError::text("ERR cannot add projection to existing set without projection"));
+        }
+        if !projects {
+            return Ok(());
         }
         if self.input_dim != input_dim as usize {
             return Err(input_mismatch(self.input_dim, input_dim));
@@ -224,21 +222,30 @@ fn write(
     txn: &mut Txn<'_>,
     namespace: NamespaceId,
     key: Key,
-    mut add: Add,
+    add: Add,
     mut params: Params,
     encoded: &Encoded,
 ) -> Result<bool, CommandError> {
     if let Some(existing) = live(txn, namespace, &key) {
         add.check(&existing.params)?;
         params = existing.params;
-        // Redis keeps an empty attribute of a new element, and takes it as "none" for one that is there.
-        if add.attributes == AttributeChange::Set(Some(Attributes::default()))
-            && existing.contains(&add.element)
-        {
-            add.attributes = AttributeChange::Set(None);
-        }
     }
     let Add { vector, element, attributes, .. } = add;
+    let attributes = stored(txn, namespace, &key, &element, attributes);
     let change = Change::Add { namespace, key, params, element, vector, attributes };
     Ok(txn.apply(&change, Some(encoded)) == Applied::Yes)
+}
+
+/// What an addition does to the attributes: Redis keeps empty ones of a new element, and takes them as "none" for one that
+/// is there.
+pub(super) fn stored(
+    txn: &Txn<'_>,
+    namespace: NamespaceId,
+    key: &Key,
+    element: &[u8],
+    attributes: AttributeChange,
+) -> AttributeChange {
+    let empty = matches!(&attributes, AttributeChange::Set(Some(value)) if value.is_empty());
+    let is_there = || txn.view().get(namespace, key).is_some_and(|collection| collection.contains(element));
+    if empty && is_there() { AttributeChange::Set(None) } else { attributes }
 }

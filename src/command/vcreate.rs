@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::parse::{integer_within, is_word};
 use super::reply::Reply;
 use super::request::Request;
-use super::vadd::{EF_RANGE, M_RANGE, attributes, check_memory, dimension_mismatch};
+use super::vadd::{EF_RANGE, M_RANGE, attributes, check_memory, dimension_mismatch, stored};
 use super::{Call, CommandError, Outcome, WriteOp, live};
 use crate::collection::{AttributeChange, Encoded, IndexKind, MAX_DIMENSION, MAX_ELEMENT_BYTES, Params};
 use crate::glob;
@@ -171,6 +171,7 @@ pub(super) fn vmadd(call: &Call<'_>) -> Result<WriteOp, CommandError> {
         }
         let mut added = 0;
         for Row { element, vector, encoded, attributes } in rows {
+            let attributes = stored(txn, namespace, &key, &element, attributes);
             let change = Change::Add { namespace, key: key.clone(), params, element, vector, attributes };
             added += i64::from(txn.apply(&change, Some(&encoded)) == Applied::Yes);
         }

@@ -78,9 +78,8 @@ pub async fn serve(stream: TcpStream, context: Arc<Context>) {
         counted_bytes: 0,
         closing: false,
     };
-    let idle = Duration::from_secs(config.timeout_s);
     // An error means that the client is gone; there is nobody to tell.
-    drop(connection.run(idle).await);
+    drop(connection.run().await);
     context.clients.remove(client.id);
 }
 
@@ -91,7 +90,7 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    async fn run(mut self, idle: Duration) -> io::Result<()> {
+    async fn run(mut self) -> io::Result<()> {
         loop {
             self.carry_out().await;
             self.send()?;
@@ -106,7 +105,7 @@ impl Connection {
                 (false, true) => Interest::READABLE,
                 (false, false) => Interest::READABLE | Interest::WRITABLE,
             };
-            let deadline = self.deadline(idle);
+            let deadline = self.deadline();
             let expire = async {
                 match deadline {
                     Some(deadline) => sleep_until(deadline).await,
@@ -139,7 +138,8 @@ impl Connection {
     }
 
     /// When to give the client up.
-    fn deadline(&mut self, idle: Duration) -> Option<Instant> {
+    fn deadline(&mut self) -> Option<Instant> {
+        let idle = Duration::from_secs(self.context.config().timeout_s);
         let slow = self.slow_since.map(|since| since + SLOW_READER_DEADLINE);
         let arrival = if self.input.is_empty() {
             self.begun = None;

@@ -238,7 +238,8 @@ impl RowArena {
         let floats = [&block.originals, &block.scales, &block.norms, &block.residuals, &block.biases];
         let size = block.codes.size_bytes()
             + floats.iter().map(|cells| cells.size_bytes()).sum::<usize>()
-            + block.names.size_bytes();
+            + block.names.size_bytes()
+            + size_of::<RowBlock>();
         self.size_bytes.fetch_add(size, Ordering::Relaxed);
         Box::new(block)
     }

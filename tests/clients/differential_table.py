@@ -329,6 +329,11 @@ def one_database(case):
     return case.name == b"SELECT" and case.redis == ("+", b"OK") and refused(case.vecdis, b"ERR DB index is out of range")
 
 
+def hello_in_multi(case):
+    refusal = b"ERR Command not allowed inside a transaction"
+    return case.name == b"HELLO" and case.redis == ("+", b"QUEUED") and refused(case.vecdis, refusal)
+
+
 def other_type(case):
     return case.name in OTHER_TYPES and case.vecdis.is_error() and case.vecdis.value.startswith(b"ERR unknown command")
 
@@ -417,6 +422,7 @@ DIFFERENCES = [
     ),
     Difference("quoted-bytes", "errors that repeat a command show bytes that are no text as U+FFFD", quoted_bytes),
     Difference("argument-limit", "1,048,576 arguments at most", many_arguments),
+    Difference("hello-in-multi", "HELLO cannot change the protocol in the middle of EXEC's replies", hello_in_multi),
     Difference("one-database", "there is database 0 only", one_database),
     Difference("other-types", "there are no other data types", other_type),
     Difference("own-commands", "commands that Redis does not have", own_command),

@@ -315,6 +315,13 @@ def argument_limit(c):
     other.close()
 
 
+@row("hello-in-multi")
+def hello_in_multi(c):
+    c.call("MULTI")
+    assert answers(c, "HELLO", 3) == "-ERR Command not allowed inside a transaction"
+    assert answers(c, "EXEC") == "-EXECABORT Transaction discarded because of previous errors."
+
+
 @row("one-database")
 def one_database(c):
     assert answers(c, "SELECT", 1) == "-ERR DB index is out of range"
