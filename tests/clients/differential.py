@@ -179,7 +179,7 @@ class Differential:
         elif case.name in (b"EXEC", b"DISCARD", b"RESET"):
             queued[client] = None
         elif queued.get(client) is not None:
-            if row and row.name == "arity-when-queued":
+            if row and row.name in ("arity-when-queued", "hello-in-multi"):
                 self.session.disagreed[client] = True
             elif case.vecdis == case.redis == ("+", b"QUEUED"):
                 queued[client].append(case.arguments)

@@ -296,7 +296,7 @@ def refused_when_queued(case):
     return vector_command and refused(case.vecdis, b"ERR wrong number of arguments for '%s' command" % case.name)
 
 
-def aborted_for_arity(case):
+def aborted_for_refusal(case):
     return case.name == b"EXEC" and refused(case.vecdis, ABORTED) and case.reason == "queue"
 
 
@@ -413,7 +413,7 @@ DIFFERENCES = [
         "V commands with a wrong number of arguments are refused when queued, as other commands",
         refused_when_queued,
     ),
-    Difference("abort-for-arity", "... and EXEC then refuses the transaction", aborted_for_arity, True),
+    Difference("abort-for-refusal", "after a command that only we refuse to queue, EXEC refuses the transaction", aborted_for_refusal, True),
     Difference(
         "watch-unchanged",
         "EXEC fails only if a watched key changed; in Redis an attempt is enough",

@@ -284,7 +284,7 @@ def arity_when_queued(c):
     assert answers(c, "DISCARD") == "+OK"
 
 
-@row("abort-for-arity")
+@row("abort-for-refusal")
 def abort_for_arity(c):
     c.call("MULTI")
     assert answers(c, "VADD", "k", *X, "e") == "+QUEUED"
