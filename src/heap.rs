@@ -10,6 +10,9 @@ static HEAP: Cap<System> = Cap::new(System, usize::MAX);
 /// Allocations from this size on are mapped on their own, and unmapped when freed.
 const MAPPED_FROM_BYTES: libc::c_int = 128 << 10;
 
+/// Memory that the allocator may keep beyond what is in use before it is asked to give it back.
+const KEPT_BYTES: usize = 64 << 20;
+
 /// Bytes of heap in use; mapped files are not counted.
 pub fn heap_bytes() -> usize {
     HEAP.allocated()
@@ -24,4 +27,25 @@ pub fn tune() {
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_FROM_BYTES);
     }
+}
+
+/// Gives freed memory back to the system if the allocator keeps much of it. Takes some milliseconds then.
+pub fn give_back() {
+    if resident_bytes() < heap_bytes() + KEPT_BYTES {
+        return;
+    }
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim only gives up pages that hold no allocation; it locks what it looks at.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Resident memory that is no file's; 0 where the system does not tell.
+fn resident_bytes() -> usize {
+    const PAGE_BYTES: usize = 4096;
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let mut pages = statm.split(' ').skip(1).map(|field| field.parse::<usize>().unwrap_or(0));
+    let (resident, of_files) = (pages.next().unwrap_or(0), pages.next().unwrap_or(0));
+    resident.saturating_sub(of_files) * PAGE_BYTES
 }

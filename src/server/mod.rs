@@ -26,6 +26,7 @@ use crate::command::client::Clients;
 use crate::command::{Context, Shutdown, ShutdownWish, expire};
 use crate::config::{BindAddress, Config};
 use crate::disk::{DiskError, RealDisk};
+use crate::heap;
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 
@@ -33,6 +34,8 @@ use crate::store::{Store, StoreError};
 const DRAIN: Duration = Duration::from_millis(200);
 /// How often keys whose time is over are looked for.
 const SWEEP_PERIOD: Duration = Duration::from_millis(100);
+/// How often it is looked at whether freed memory is kept.
+const GIVE_BACK_PERIOD: Duration = Duration::from_secs(1);
 /// Pause after a failed accept, such as when files run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -95,6 +98,7 @@ async fn serve(config: Config) -> Result<(), ServerError> {
         tokio::spawn(accept(listener, Arc::clone(&context)));
     }
     tokio::spawn(sweep(Arc::clone(&context)));
+    tokio::spawn(give_back());
     info!("ready to accept connections on port {port}");
     wait_for_end(context, wishes).await
 }
@@ -142,6 +146,16 @@ async fn accept(listener: TcpListener, context: Arc<Context>) {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+/// Gives freed memory back, every now and then.
+async fn give_back() {
+    let mut ticks = tokio::time::interval(GIVE_BACK_PERIOD);
+    loop {
+        ticks.tick().await;
+        // It may take a while: not on a thread that serves. Whether it ran is of no consequence.
+        drop(tokio::task::spawn_blocking(heap::give_back).await);
     }
 }
 
