@@ -6,7 +6,7 @@ use std::ops::Bound;
 use super::parse::{integer, integer_within, is_word};
 use super::reply::Reply;
 use super::vectors::{element, row_of};
-use super::{Call, CommandError, Outcome};
+use super::{Call, CommandError, Outcome, unexpected};
 use crate::collection::filter::Filter;
 use crate::collection::{Collection, RowId, live_offsets};
 
@@ -17,11 +17,6 @@ const MAX_REPLY_ELEMENTS: usize = 1 << 20;
 
 fn reply(reply: Reply) -> Result<Outcome, CommandError> {
     Ok(Outcome::Reply(reply))
-}
-
-fn unexpected(word: &[u8]) -> CommandError {
-    let word = String::from_utf8_lossy(word);
-    CommandError::Text(format!("ERR syntax error, unexpected '{word}'").into())
 }
 
 fn filter(expression: &[u8]) -> Result<Filter, CommandError> {

@@ -232,14 +232,20 @@ pub enum Step {
 /// Decides what a request asks for, and whether its reply is to be sent.
 pub fn step(session: &mut Session, context: &Arc<Context>, request: Request) -> (Step, bool) {
     session.begin();
-    let name = table::find(request.arg(0)).map_or("", |spec| spec.name);
-    let step = try_step(session, context, request).unwrap_or_else(|error| Step::Reply(error.into()));
+    let spec = table::find(request.arg(0));
+    let name = spec.map_or("", |spec| spec.name);
+    let step = try_step(session, context, spec, request).unwrap_or_else(|error| Step::Reply(error.into()));
     let sent = session.note(name);
     (step, sent)
 }
 
-fn try_step(session: &mut Session, context: &Arc<Context>, request: Request) -> Result<Step, CommandError> {
-    let spec = match check(session, &request) {
+fn try_step(
+    session: &mut Session,
+    context: &Arc<Context>,
+    spec: Option<&'static CommandSpec>,
+    request: Request,
+) -> Result<Step, CommandError> {
+    let spec = match check(session, spec, &request) {
         Ok(spec) => spec,
         Err(error) => {
             session.fail_transaction();
@@ -259,8 +265,12 @@ fn try_step(session: &mut Session, context: &Arc<Context>, request: Request) -> 
 }
 
 /// Checks that the request names a command, may be sent, and has as many arguments as the command takes.
-fn check(session: &Session, request: &Request) -> Result<&'static CommandSpec, CommandError> {
-    let spec = table::find(request.arg(0)).ok_or_else(|| unknown_command(request))?;
+fn check(
+    session: &Session,
+    spec: Option<&'static CommandSpec>,
+    request: &Request,
+) -> Result<&'static CommandSpec, CommandError> {
+    let spec = spec.ok_or_else(|| unknown_command(request))?;
     if !spec.takes(request.len()) {
         return Err(CommandError::Arity(spec.error_name()));
     }
@@ -279,6 +289,12 @@ fn prepare_write(
 ) -> Result<WriteOp, CommandError> {
     let snapshot = context.store.snapshot();
     prepare(&Call { context, snapshot: &snapshot, namespace: session.namespace, request })
+}
+
+/// An argument that our own commands do not know.
+fn unexpected(word: &[u8]) -> CommandError {
+    let word = String::from_utf8_lossy(word);
+    CommandError::Text(format!("ERR syntax error, unexpected '{word}'").into())
 }
 
 /// Bytes of an unknown command's name and arguments that its error repeats.

@@ -6,7 +6,7 @@ use super::parse::{integer_within, is_word};
 use super::reply::Reply;
 use super::request::Request;
 use super::vadd::{EF_RANGE, M_RANGE, attributes, check_memory, dimension_mismatch, stored};
-use super::{Call, CommandError, Outcome, WriteOp, live};
+use super::{Call, CommandError, Outcome, WriteOp, live, unexpected};
 use crate::collection::{AttributeChange, Encoded, IndexKind, MAX_DIMENSION, MAX_ELEMENT_BYTES, Params};
 use crate::glob;
 use crate::store::change::Change;
@@ -37,11 +37,6 @@ pub(super) fn index_name(index: IndexKind) -> &'static str {
 /// An option's value that is one of a few words.
 fn one_of<T: Copy>(words: &[(&str, T)], value: &[u8]) -> Option<T> {
     words.iter().find(|(word, _)| is_word(value, word)).map(|(_, value)| *value)
-}
-
-fn unexpected(word: &[u8]) -> CommandError {
-    let word = String::from_utf8_lossy(word);
-    CommandError::Text(format!("ERR syntax error, unexpected '{word}'").into())
 }
 
 fn bad_value(option: &str, value: &[u8]) -> CommandError {
