@@ -58,6 +58,9 @@ impl Executor {
 
     /// Puts searches in line, all of them before any is taken. Their answers come through the receivers.
     pub fn submit(&self, searches: Vec<SearchRequest>) -> Vec<oneshot::Receiver<Hits>> {
+        if searches.is_empty() {
+            return Vec::new();
+        }
         let mut queues = self.0.lock();
         let mut receivers = Vec::with_capacity(searches.len());
         for request in searches {
