@@ -414,6 +414,7 @@ const FIXED: &[&str] = &[
     "databases",
     "dir",
     "appendonly",
+    "io-threads",
     "search-threads",
     "enable-debug-command",
     "logfile",

@@ -23,7 +23,7 @@ pub struct Client {
     pub local: String,
     /// When it was accepted, unix milliseconds.
     pub accepted_ms: u64,
-    /// When its last command came, unix milliseconds.
+    /// When something last came from it, unix milliseconds.
     pub active_ms: AtomicU64,
     /// Names and numbers as CLIENT LIST shows them.
     about: Mutex<About>,
@@ -42,12 +42,19 @@ pub struct About {
     pub library: Vec<u8>,
     /// Library version given by CLIENT SETINFO.
     pub library_version: Vec<u8>,
+    /// What it is doing.
+    pub doing: Doing,
+}
+
+/// What a connection does, noted after each command that changes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Doing {
     /// The last command.
     pub command: &'static str,
     /// What it speaks.
     pub protocol: Protocol,
-    /// Queued commands, or -1 outside a transaction.
-    pub queued: i64,
+    /// Queued commands; nothing outside a transaction.
+    pub queued: Option<usize>,
     /// Watched keys.
     pub watched: usize,
 }
@@ -62,7 +69,7 @@ impl Client {
             local,
             accepted_ms: now_ms,
             active_ms: AtomicU64::new(now_ms),
-            about: Mutex::new(About { queued: -1, ..About::default() }),
+            about: Mutex::default(),
             killed: AtomicBool::new(false),
             end: Notify::new(),
         }
@@ -104,10 +111,10 @@ impl Client {
             text(&about.name),
             seconds_since(self.accepted_ms),
             seconds_since(self.active_ms.load(Ordering::Relaxed)),
-            about.queued,
-            about.watched,
-            about.command,
-            if about.protocol == Protocol::Resp3 { 3 } else { 2 },
+            about.doing.queued.map_or("-1".to_owned(), |queued| queued.to_string()),
+            about.doing.watched,
+            about.doing.command,
+            if about.doing.protocol == Protocol::Resp3 { 3 } else { 2 },
             text(&about.library),
             text(&about.library_version),
         )

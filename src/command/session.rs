@@ -4,13 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::client::Client;
+use super::client::{Client, Doing};
 use super::reply::{Protocol, Reply};
 use super::request::Request;
 use super::table::CommandSpec;
 use super::transaction::Verb;
 use super::{CommandError, Handler};
-use crate::clock;
 use crate::store::state::{Key, NamespaceId};
 
 /// Bytes of commands a transaction may queue.
@@ -59,6 +58,8 @@ pub struct Session {
     pub transaction: Option<Queued>,
     /// Keys given to WATCH and how each was.
     pub watched: HashMap<Key, Watched>,
+    /// What others know that it does.
+    noted: Doing,
 }
 
 /// Commands queued by MULTI.
@@ -85,6 +86,7 @@ impl Session {
             closing: false,
             transaction: None,
             watched: HashMap::new(),
+            noted: Doing::default(),
         }
     }
 
@@ -101,16 +103,17 @@ impl Session {
 
     /// Notes a command, for CLIENT LIST; whether its reply is to be sent.
     pub fn note(&mut self, command: &'static str) -> bool {
-        self.client.active_ms.store(clock::now_ms(), Ordering::Relaxed);
-        let queued =
-            self.transaction.as_ref().map(|queued| i64::try_from(queued.commands.len()).unwrap_or(i64::MAX));
-        let (protocol, watched) = (self.protocol, self.watched.len());
-        self.client.about(|about| {
-            about.command = command;
-            about.protocol = protocol;
-            about.queued = queued.unwrap_or(-1);
-            about.watched = watched;
-        });
+        let doing = Doing {
+            command,
+            protocol: self.protocol,
+            queued: self.transaction.as_ref().map(|queued| queued.commands.len()),
+            watched: self.watched.len(),
+        };
+        // Mostly the same command again: that needs no lock.
+        if doing != self.noted {
+            self.noted = doing;
+            self.client.about(|about| about.doing = doing);
+        }
         !self.skipping && self.replies == ReplyMode::On
     }
 

@@ -1,6 +1,9 @@
 //! The one table of commands: how each is carried out, and everything COMMAND tells about it.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use hashbrown::HashMap;
 
 use super::parse::is_word;
 use super::reply::Reply;
@@ -218,6 +221,10 @@ pub fn check_subcommand(spec: &CommandSpec, request: &Request) -> Result<(), Com
     }
 }
 
+/// The commands by their names.
+static BY_NAME: LazyLock<HashMap<&[u8], &CommandSpec>> =
+    LazyLock::new(|| COMMANDS.iter().map(|spec| (spec.name.as_bytes(), spec)).collect());
+
 /// Finds a command by name, in any case.
 pub fn find(name: &[u8]) -> Option<&'static CommandSpec> {
     const LONGEST: usize = 32;
@@ -225,9 +232,7 @@ pub fn find(name: &[u8]) -> Option<&'static CommandSpec> {
     let lower = lower.get_mut(..name.len())?;
     lower.copy_from_slice(name);
     lower.make_ascii_lowercase();
-    let lower = &*lower;
-    let index = COMMANDS.binary_search_by(|spec| spec.name.as_bytes().cmp(lower)).ok()?;
-    Some(&COMMANDS[index])
+    BY_NAME.get(&*lower).copied()
 }
 
 const READ: &[&str] = &["readonly", "fast"];

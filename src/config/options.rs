@@ -8,8 +8,8 @@ const BULK_BYTES_MIN: u64 = 1 << 20;
 const BULK_BYTES_MAX: u64 = 1 << 30;
 /// Highest accepted number of clients; the operating system's limit of open files is far below.
 const CLIENTS_MAX: usize = 1_000_000;
-/// Highest accepted number of search threads.
-const SEARCH_THREADS_MAX: usize = 1_024;
+/// Highest accepted number of search threads, and of threads that serve connections.
+const THREADS_MAX: usize = 1_024;
 /// Highest accepted length of the queue of connections not yet taken.
 const BACKLOG_MAX: u32 = 65_535;
 /// Highest accepted number of seconds: one year.
@@ -207,10 +207,17 @@ pub static OPTIONS: &[ConfigOption] = &[
     )
     .settable(),
     option(
+        "io-threads",
+        "0",
+        "threads that serve the connections; 0 = one for every two cores",
+        into!(io_threads, |text| number(text, 0, THREADS_MAX)),
+        |config| config.io_threads.to_string(),
+    ),
+    option(
         "search-threads",
         "0",
         "threads that search; 0 = one for each core",
-        into!(search_threads, |text| number(text, 0, SEARCH_THREADS_MAX)),
+        into!(search_threads, |text| number(text, 0, THREADS_MAX)),
         |config| config.search_threads.to_string(),
     ),
     option(

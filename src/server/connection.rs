@@ -3,19 +3,23 @@
 //! Reading goes on while replies wait to be sent, because many clients send a whole pipeline before they read; what
 //! waits is bounded by [`MAX_OUTPUT_BYTES`].
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::Interest;
+use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
 use super::batch::Batch;
 use super::encode::encode;
 use super::framer::{Framer, Limits, ProtocolError};
+use crate::clock;
 use crate::command::Context;
 use crate::command::reply::Reply;
 use crate::command::session::Session;
@@ -117,7 +121,7 @@ impl Connection {
                 () = self.session.client.end() => return Ok(()),
                 () = expire => return Ok(()),
             };
-            if ready.is_readable() && !self.closing && !self.receive()? {
+            if ready.is_readable() && !self.closing && !self.receive().await? {
                 return Ok(());
             }
         }
@@ -151,16 +155,24 @@ impl Connection {
     }
 
     /// Reads what is there. False at the end of the stream.
-    fn receive(&mut self) -> io::Result<bool> {
+    async fn receive(&mut self) -> io::Result<bool> {
         self.input.reserve(READ_BYTES.max(self.framer.wanted()));
-        match self.stream.try_read_buf(&mut self.input) {
-            Ok(0) => Ok(false),
-            Ok(read) => {
+        // Polled once: unlike `try_read_buf` this notes that a short read has emptied the socket, which spares the system
+        // call that would only find that out.
+        let mut reading = pin!(self.stream.read_buf(&mut self.input));
+        let read = poll_fn(|task| match reading.as_mut().poll(task) {
+            Poll::Ready(read) => Poll::Ready(Some(read)),
+            Poll::Pending => Poll::Ready(None),
+        });
+        match read.await {
+            None => Ok(true),
+            Some(Ok(0)) => Ok(false),
+            Some(Ok(read)) => {
+                self.session.client.active_ms.store(clock::now_ms(), Ordering::Relaxed);
                 self.context.metrics.input_bytes.fetch_add(read as u64, Ordering::Relaxed);
                 Ok(true)
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
-            Err(error) => Err(error),
+            Some(Err(error)) => Err(error),
         }
     }
 

@@ -71,12 +71,22 @@ impl ServerError {
 /// When it cannot listen, the data cannot be loaded, or the log could not be synced at the end.
 pub fn run(config: Config) -> Result<(), ServerError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(io_threads(&config))
         .enable_all()
         .build()
         .map_err(ServerError::io("cannot start threads"))?;
     let ended = runtime.block_on(serve(config));
     runtime.shutdown_timeout(DRAIN);
     ended
+}
+
+/// Threads that serve the connections. By default one for every two cores: more would take the cores from the search
+/// threads and the writer, and wake one another up for little.
+fn io_threads(config: &Config) -> usize {
+    match config.io_threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2),
+        threads => threads,
+    }
 }
 
 async fn serve(config: Config) -> Result<(), ServerError> {
