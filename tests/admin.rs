@@ -403,6 +403,7 @@ const SETTABLE: &[(&str, &str, &str)] = &[
     ("auto-aof-rewrite-percentage", "50", "50"),
     ("auto-aof-rewrite-min-size", "1mb", "1048576"),
     ("save", "", ""),
+    ("compaction-percentage", "30", "30"),
     ("maxmemory", "2gb", "2147483648"),
     ("loglevel", "debug", "debug"),
 ];

@@ -72,7 +72,7 @@ impl Rows {
     }
 
     /// Attributes that were sealed with the rows.
-    fn sealed_attributes(&self, offset: usize) -> Option<&[u8]> {
+    pub(super) fn sealed_attributes(&self, offset: usize) -> Option<&[u8]> {
         match self {
             Self::Memory(_) => None,
             Self::Sealed(rows) => rows.attributes(offset),
@@ -153,6 +153,11 @@ impl Chunk {
         self.live_rows += 1;
         self.closed = self.len >= MAX_ROWS;
         u16::try_from(at).ok()
+    }
+
+    /// Whether it grows and has at least that many bytes of originals (as if it kept them).
+    pub fn has_grown(&self, params: &Params, size_bytes: usize) -> bool {
+        !self.closed && self.len * params.layout.dim * size_of::<f32>() >= size_bytes
     }
 
     /// Puts back which rows are live. False if the bitmap is not one of this many rows.

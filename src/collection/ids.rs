@@ -112,6 +112,12 @@ impl PendingIds {
         }
     }
 
+    /// Notes that the row of a name, which has no change pending, has moved.
+    pub fn move_row(&mut self, hash: u64, old: RowId, new: RowId) {
+        let change = Change { hash, old: Some(old), new: Some(new) };
+        self.changes.insert_unique(hash, change, |change| change.hash);
+    }
+
     /// Whether nothing is pending.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()

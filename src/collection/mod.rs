@@ -5,6 +5,7 @@
 //! its `len` or not live in its bitmaps, so they are invisible to it.
 
 pub mod chunk;
+pub mod compaction;
 pub mod filter;
 pub mod filter_cache;
 pub mod ids;
@@ -409,9 +410,8 @@ impl Collection {
     }
 
     fn append(&mut self, row: &NewRow<'_>) -> RowId {
-        if let Some(chunk) = self.chunks.last_mut()
-            && !chunk.closed
-        {
+        // Nearly always the last one; compaction may leave a chunk open before it.
+        if let Some(chunk) = self.chunks.iter_mut().rfind(|chunk| !chunk.closed) {
             let chunk = Arc::make_mut(chunk);
             if let Some(offset) = chunk.push(row) {
                 return RowId::new(chunk.number, offset);
@@ -460,9 +460,15 @@ impl Collection {
         (Arc::clone(&self.ids), std::mem::take(&mut self.pending))
     }
 
-    /// Ends the growth of the last chunk, so that it can be sealed.
-    pub fn close_chunk(&mut self) {
-        if let Some(chunk) = self.chunks.last_mut() {
+    /// Whether a chunk that grows has at least that many bytes of originals.
+    pub fn has_grown(&self, size_bytes: usize) -> bool {
+        self.chunks.iter().any(|chunk| chunk.has_grown(&self.params, size_bytes))
+    }
+
+    /// Ends the growth of the chunks that have at least that many bytes of originals, so that they can be sealed.
+    pub fn close_grown(&mut self, size_bytes: usize) {
+        let params = self.params;
+        for chunk in self.chunks.iter_mut().filter(|chunk| chunk.has_grown(&params, size_bytes)) {
             Arc::make_mut(chunk).closed = true;
         }
     }

@@ -208,27 +208,58 @@ impl ArraysV1 {
     /// # Errors
     /// When names or attributes are too long together for their 32-bit positions.
     pub fn copy(chunk: &Chunk, shape: RowShape) -> Result<Self, CollectionError> {
-        let too_long = |_| CollectionError::TooLong;
-        let mut arrays = Self { name_starts: vec![0], attribute_starts: vec![0], ..Self::default() };
-        for at in 0..chunk.len {
-            arrays.codes.extend_from_slice(chunk.rows.codes(at));
-            arrays.originals.extend_from_slice(chunk.rows.original(at)?);
-            let scalars = chunk.rows.scalars(at);
-            arrays.scales.push(scalars.scale);
-            arrays.norms.push(scalars.norm);
-            arrays.residuals.push(scalars.residual);
-            if shape.biased {
-                arrays.biases.push(scalars.bias);
-            }
-            arrays.names.extend_from_slice(chunk.rows.name(at));
-            arrays.name_starts.push(u32::try_from(arrays.names.len()).map_err(too_long)?);
-            if let Some(attributes) = u16::try_from(at).ok().and_then(|offset| chunk.attributes(offset)) {
-                arrays.attributes.push(1);
-                arrays.attributes.extend_from_slice(attributes);
-            }
-            arrays.attribute_starts.push(u32::try_from(arrays.attributes.len()).map_err(too_long)?);
+        let mut arrays = Self::new();
+        for (_, offset) in (0..chunk.len).zip(0..=u16::MAX) {
+            arrays.push(chunk, offset, shape)?;
         }
         Ok(arrays)
+    }
+
+    /// Without rows.
+    pub fn new() -> Self {
+        Self { name_starts: vec![0], attribute_starts: vec![0], ..Self::default() }
+    }
+
+    /// Adds a copy of a chunk's row.
+    ///
+    /// # Errors
+    /// When the row cannot be read, or names or attributes are too long together for their 32-bit positions.
+    pub fn push(&mut self, chunk: &Chunk, offset: u16, shape: RowShape) -> Result<(), CollectionError> {
+        let too_long = |_| CollectionError::TooLong;
+        let at = usize::from(offset);
+        self.codes.extend_from_slice(chunk.rows.codes(at));
+        self.originals.extend_from_slice(chunk.rows.original(at)?);
+        let scalars = chunk.rows.scalars(at);
+        self.scales.push(scalars.scale);
+        self.norms.push(scalars.norm);
+        self.residuals.push(scalars.residual);
+        if shape.biased {
+            self.biases.push(scalars.bias);
+        }
+        self.names.extend_from_slice(chunk.rows.name(at));
+        self.name_starts.push(u32::try_from(self.names.len()).map_err(too_long)?);
+        if let Some(attributes) = chunk.attributes(offset) {
+            self.attributes.push(1);
+            self.attributes.extend_from_slice(attributes);
+        }
+        self.attribute_starts.push(u32::try_from(self.attributes.len()).map_err(too_long)?);
+        Ok(())
+    }
+
+    /// A row's codes, scalars, original and name; `None` if the arrays do not fit together.
+    pub fn row(&self, at: usize, shape: RowShape) -> Option<NewRow<'_>> {
+        let scalars = Scalars {
+            scale: *self.scales.get(at)?,
+            norm: *self.norms.get(at)?,
+            residual: *self.residuals.get(at)?,
+            bias: if shape.biased { *self.biases.get(at)? } else { 0.0 },
+        };
+        Some(NewRow {
+            codes: self.codes.get(at * shape.code_bytes..(at + 1) * shape.code_bytes)?,
+            scalars,
+            original: self.originals.get(at * shape.original_len..(at + 1) * shape.original_len)?,
+            name: string(&self.name_starts, &self.names, at)?,
+        })
     }
 
     /// The sections of the chunk's file.
@@ -251,27 +282,18 @@ impl ArraysV1 {
     /// Puts the rows of a partial chunk back into memory; `None` if the arrays do not fit together.
     pub fn restore(&self, number: u32, shape: RowShape, len: usize, live: Vec<u64>) -> Option<Chunk> {
         let mut chunk = Chunk::new(number, shape);
-        let string = |starts: &[u32], bytes: &[u8], at: usize| {
-            let (start, end) = (*starts.get(at)? as usize, *starts.get(at + 1)? as usize);
-            bytes.get(start..end).map(<[u8]>::to_vec)
-        };
         for at in 0..len {
-            let scalars = Scalars {
-                scale: *self.scales.get(at)?,
-                norm: *self.norms.get(at)?,
-                residual: *self.residuals.get(at)?,
-                bias: if shape.biased { *self.biases.get(at)? } else { 0.0 },
-            };
-            let offset = chunk.push(&NewRow {
-                codes: self.codes.get(at * shape.code_bytes..(at + 1) * shape.code_bytes)?,
-                scalars,
-                original: self.originals.get(at * shape.original_len..(at + 1) * shape.original_len)?,
-                name: &string(&self.name_starts, &self.names, at)?,
-            })?;
-            if let [1, attributes @ ..] = &string(&self.attribute_starts, &self.attributes, at)?[..] {
+            let offset = chunk.push(&self.row(at, shape)?)?;
+            if let [1, attributes @ ..] = string(&self.attribute_starts, &self.attributes, at)? {
                 chunk.set_attributes(offset, Some(attributes.into()));
             }
         }
         chunk.set_live(live).then_some(chunk)
     }
+}
+
+/// A string of those that `starts` divide the bytes into.
+fn string<'a>(starts: &[u32], bytes: &'a [u8], at: usize) -> Option<&'a [u8]> {
+    let (start, end) = (*starts.get(at)? as usize, *starts.get(at + 1)? as usize);
+    bytes.get(start..end)
 }

@@ -11,7 +11,7 @@ use crate::vector::Query;
 
 const DIM: usize = 8;
 
-fn params(quantization: Quantization) -> Params {
+pub(super) fn params(quantization: Quantization) -> Params {
     Params::new(Layout { dim: DIM, metric: Metric::Cosine, quantization })
 }
 
@@ -25,9 +25,9 @@ fn vector(seed: u32) -> Vec<f32> {
     (0..DIM).map(|at| if at == seed as usize % 5 { 2.0 } else { next() }).collect()
 }
 
-type Model = BTreeMap<String, (u32, Option<String>)>;
+pub(super) type Model = BTreeMap<String, (u32, Option<String>)>;
 
-fn put(
+pub(super) fn put(
     collection: &mut Collection,
     model: &mut Model,
     name: &str,
@@ -50,13 +50,13 @@ fn put(
 }
 
 /// Publishes: the table catches up, and a clone is what readers keep.
-fn publish(collection: &mut Collection) -> Collection {
+pub(super) fn publish(collection: &mut Collection) -> Collection {
     let (table, pending) = collection.take_pending();
     table.write().unwrap().apply(&pending);
     collection.clone()
 }
 
-fn check(collection: &Collection, model: &Model) {
+pub(super) fn check(collection: &Collection, model: &Model) {
     assert_eq!(collection.len(), model.len());
     let with_attributes = model.values().filter(|(_, attributes)| attributes.is_some()).count();
     assert_eq!(collection.attributes_count, with_attributes as u64);

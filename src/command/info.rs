@@ -121,6 +121,7 @@ fn persistence(call: &Call<'_>, out: &mut String) {
     let broken = store.writes().broken.load(Ordering::Relaxed);
     line(out, format_args!("aof_last_write_status:{}", if broken { "err" } else { "ok" }));
     line(out, format_args!("aof_current_size:{}", get(&store.writes().log_bytes)));
+    line(out, format_args!("compactions:{}", get(&checkpoints.compactions)));
     line(out, format_args!("aof_base_size:{}", get(&checkpoints.size_bytes)));
     line(out, format_args!("log_sequence:{}", call.snapshot.sequence));
     line(out, format_args!("log_replayed_records:{}", store.replayed_records));

@@ -199,6 +199,14 @@ pub static OPTIONS: &[ConfigOption] = &[
     .settable()
     .several(),
     option(
+        "compaction-percentage",
+        "20",
+        "share of a chunk's rows that may be dead before it is rewritten, in percent; 0 = never rewrite",
+        into!(compaction_percentage, |text| number(text, 0, 100)),
+        |config| config.compaction_percentage.to_string(),
+    )
+    .settable(),
+    option(
         "maxmemory",
         "0",
         "memory at which writes are refused with -OOM, reads go on; mapped files do not count; 0 = no limit",

@@ -32,6 +32,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.proto_max_bulk_len_bytes, 512 << 20);
     assert_eq!((config.auto_aof_rewrite_percentage, config.auto_aof_rewrite_min_size_bytes), (100, 64 << 20));
     assert_eq!((config.appendonly, config.appendfsync), (true, Fsync::Everysec));
+    assert_eq!(config.compaction_percentage, 20);
     assert_eq!((config.maxmemory_bytes, config.io_threads, config.search_threads), (0, 0, 0));
     assert_eq!((config.loglevel, config.dir.as_path()), (LogLevel::Notice, Path::new("./data")));
     assert!(config.requirepass.is_empty() && config.logfile.as_os_str().is_empty());
@@ -58,6 +59,7 @@ fn every_option_prints_what_it_reads() {
         ("appendfsync", "always"),
         ("auto-aof-rewrite-percentage", "7"),
         ("auto-aof-rewrite-min-size", "7"),
+        ("compaction-percentage", "7"),
         ("maxmemory", "7"),
         ("io-threads", "7"),
         ("search-threads", "7"),

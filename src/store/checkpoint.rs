@@ -1,11 +1,12 @@
-//! The maintenance thread: seals full chunks and takes checkpoints, while writes go on.
+//! The maintenance thread: seals full chunks, rewrites those with many dead rows (`compaction.rs`) and takes checkpoints,
+//! while writes go on.
 //!
 //! A checkpoint at sequence S: the writer begins a new log file and hands out the snapshot S; chunks of it that are
 //! closed are sealed; one state file holds the rest; the manifest makes it all count; what came before is removed.
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use arc_swap::ArcSwap;
@@ -18,7 +19,7 @@ use super::writer::{Adopt, Message};
 use super::{StoreError, WriteError};
 use crate::clock;
 use crate::collection::sealed::{ArraysV1, SealedRows};
-use crate::collection::{Chunk, Collection, Rows};
+use crate::collection::{Collection, Rows};
 use crate::disk::manifest::{self, Manifest};
 use crate::disk::sections::{self, SectionFile};
 use crate::disk::state::StateWriter;
@@ -28,6 +29,8 @@ use crate::disk::{Disk, cleanup, format};
 pub(super) enum Task {
     /// Seal a collection's closed chunks.
     Seal { namespace: NamespaceId, key: Key },
+    /// Rewrite a collection's chunks that hold too many dead rows.
+    Compact { namespace: NamespaceId, key: Key, uid: u64 },
     /// Take a checkpoint and say how it went.
     Checkpoint(Option<oneshot::Sender<Result<(), StoreError>>>),
     /// End.
@@ -47,6 +50,10 @@ pub struct CheckpointStats {
     pub size_bytes: AtomicU64,
     /// Sequence of the last one.
     pub sequence: AtomicU64,
+    /// Dead rows, in percent, from which a chunk is rewritten; 0: never.
+    pub compaction_percentage: AtomicUsize,
+    /// Times that chunks have been rewritten as one.
+    pub compactions: AtomicU64,
 }
 
 pub(super) struct Maintenance {
@@ -69,19 +76,29 @@ impl Maintenance {
                         error!("a chunk could not be sealed: {error}");
                     }
                 }
-                Task::Checkpoint(reply) => {
-                    let result = self.checkpoint();
-                    if let Err(error) = &result {
-                        error!("checkpoint failed: {error}");
+                Task::Compact { namespace, key, uid } => match self.compact(namespace, &key, uid) {
+                    Ok(true) if !self.stats.running.swap(true, Ordering::AcqRel) => {
+                        self.run_checkpoint(None);
                     }
-                    self.stats.failed.store(result.is_err(), Ordering::Relaxed);
-                    self.stats.running.store(false, Ordering::Release);
-                    if let Some(reply) = reply {
-                        drop(reply.send(result));
-                    }
-                }
+                    Ok(_) => {}
+                    // The chunks stay as they are; it is tried again after the next checkpoint.
+                    Err(error) => error!("chunks could not be rewritten: {error}"),
+                },
+                Task::Checkpoint(reply) => self.run_checkpoint(reply),
                 Task::Stop => return,
             }
+        }
+    }
+
+    fn run_checkpoint(&self, reply: Option<oneshot::Sender<Result<(), StoreError>>>) {
+        let result = self.checkpoint();
+        if let Err(error) = &result {
+            error!("checkpoint failed: {error}");
+        }
+        self.stats.failed.store(result.is_err(), Ordering::Relaxed);
+        self.stats.running.store(false, Ordering::Release);
+        if let Some(reply) = reply {
+            drop(reply.send(result));
         }
     }
 
@@ -139,7 +156,9 @@ impl Maintenance {
             if !chunk.closed || matches!(*chunk.rows, Rows::Sealed(_)) {
                 continue;
             }
-            let rows = Arc::new(Rows::Sealed(self.write_chunk(collection, chunk)?));
+            let arrays = ArraysV1::copy(chunk, collection.params.row_shape())?;
+            let rows =
+                Arc::new(Rows::Sealed(self.write_chunk(collection, chunk.number, &arrays, chunk.len)?));
             let (reply, adopted) = channel();
             let adopt = Adopt {
                 namespace,
@@ -156,14 +175,20 @@ impl Maintenance {
         Ok(sealed)
     }
 
-    fn write_chunk(&self, collection: &Collection, chunk: &Chunk) -> Result<SealedRows, StoreError> {
+    /// Writes rows as the file of a chunk and maps it.
+    pub fn write_chunk(
+        &self,
+        collection: &Collection,
+        number: u32,
+        rows: &ArraysV1,
+        len: usize,
+    ) -> Result<SealedRows, StoreError> {
         self.disk.create_folder(format::CHUNK_FOLDER)?;
         let shape = collection.params.row_shape();
-        let name = format::chunk_name(&format!("{:016x}-{:08x}", collection.uid, chunk.number));
-        let pin =
-            sections::write_sections(&*self.disk, &name, &ArraysV1::copy(chunk, shape)?.sections(shape))?;
+        let name = format::chunk_name(&format!("{:016x}-{:08x}", collection.uid, number));
+        let pin = sections::write_sections(&*self.disk, &name, &rows.sections(shape))?;
         let file = SectionFile::open(&*self.disk, &name, Some(pin))?;
-        Ok(SealedRows::open(file, shape, chunk.len)?)
+        Ok(SealedRows::open(file, shape, len)?)
     }
 }
 

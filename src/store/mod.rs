@@ -6,6 +6,7 @@
 mod archive;
 pub mod change;
 mod checkpoint;
+mod compaction;
 pub mod executor;
 mod params;
 mod recovery;
@@ -94,6 +95,7 @@ impl Store {
 
         let checkpoints = Arc::new(CheckpointStats::default());
         checkpoints.last_s.store(clock::now_ms() / 1000, Ordering::Relaxed);
+        checkpoints.compaction_percentage.store(config.compaction_percentage, Ordering::Relaxed);
         if let Some(manifest) = &recovered.manifest {
             checkpoints.sequence.store(manifest.sequence, Ordering::Relaxed);
             checkpoints.last_s.store(manifest.created_ms / 1000, Ordering::Relaxed);
@@ -180,6 +182,7 @@ impl Store {
 
     /// Lets the writer follow the options that can change while the server runs.
     pub fn configure(&self, config: &Config) {
+        self.checkpoints.compaction_percentage.store(config.compaction_percentage, Ordering::Relaxed);
         let percentage = u64::from(config.auto_aof_rewrite_percentage);
         let message =
             Message::Configure(config.appendfsync, config.auto_aof_rewrite_min_size_bytes, percentage);

@@ -15,7 +15,7 @@ use crate::collection::ids::hash_name;
 use crate::collection::{Collection, Encoded, Params};
 
 /// A partial chunk with more bytes of originals than this is sealed short at a checkpoint.
-const MAX_PARTIAL_BYTES: usize = if cfg!(test) { 4 << 10 } else { 16 << 20 };
+pub(super) const MAX_PARTIAL_BYTES: usize = if cfg!(test) { 4 << 10 } else { 16 << 20 };
 
 /// Removed keys that are remembered.
 const MAX_KNOWN_DROPS: usize = 4096;
@@ -192,6 +192,12 @@ impl State {
         self.snapshot.keyspaces.get_mut(&namespace)?.get_mut(key).map(Arc::make_mut)
     }
 
+    /// A collection whose rows are to be moved: not a change either, but its names are published with it.
+    pub fn moving_mut(&mut self, namespace: NamespaceId, key: &Key) -> Option<&mut Collection> {
+        self.touched.insert((namespace, key.clone()));
+        self.collection_mut(namespace, key)
+    }
+
     /// Applies a change: the one way the store's content is altered, live and in replay. `encoded` is the added
     /// vector's code if it has been made already; it must fit the collection.
     pub fn apply(&mut self, change: &Change, encoded: Option<&Encoded>) -> Applied {
@@ -354,19 +360,15 @@ impl State {
 
     /// Ends the growth of chunks that are too large for a checkpoint's state file.
     pub fn close_chunks(&mut self) {
-        let grown = |collection: &Collection| {
-            let row_bytes = collection.params.layout.dim * size_of::<f32>();
-            collection
-                .chunks
-                .last()
-                .is_some_and(|chunk| !chunk.closed && chunk.len * row_bytes >= MAX_PARTIAL_BYTES)
-        };
-        let grown: Vec<_> =
-            self.snapshot.collections().filter(|(_, _, collection)| grown(collection)).collect();
+        let grown: Vec<_> = self
+            .snapshot
+            .collections()
+            .filter(|(_, _, collection)| collection.has_grown(MAX_PARTIAL_BYTES))
+            .collect();
         let grown: Vec<_> = grown.into_iter().map(|(namespace, key, _)| (namespace, key.clone())).collect();
         for (namespace, key) in grown {
             if let Some(collection) = self.collection_mut(namespace, &key) {
-                collection.close_chunk();
+                collection.close_grown(MAX_PARTIAL_BYTES);
             }
         }
     }

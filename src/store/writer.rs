@@ -16,10 +16,12 @@ use tracing::error;
 
 use super::change::{self, Change};
 use super::checkpoint::{CheckpointStats, Task};
+use super::compaction::{Chunks, Replacement};
 use super::state::{Applied, Key, NamespaceId, Snapshot, State};
 use super::syncer::Syncer;
 use super::{StoreError, recovery};
-use crate::collection::{Attributes, Encoded, Rows};
+use crate::collection::compaction::plan;
+use crate::collection::{Attributes, Collection, Encoded, Rows};
 use crate::config::{Config, Fsync};
 use crate::disk::log::LogWriter;
 use crate::disk::{Disk, DiskError};
@@ -57,6 +59,12 @@ pub(super) enum Message {
     Rotate(Sender<Result<Arc<Snapshot>, WriteError>>),
     /// Put sealed rows in place of rows in memory.
     Adopt(Adopt, Sender<bool>),
+    /// Take a number for the chunk that will replace some, and hand out the version to copy; nothing if they are gone.
+    BeginCompaction(Chunks, Sender<Option<(Arc<Collection>, u32)>>),
+    /// Put it in their place.
+    EndCompaction(Replacement, Sender<bool>),
+    /// A collection, by uid, has no chunks left that are worth rewriting.
+    Compacted(u64),
     /// Follow changed options.
     Configure(Fsync, u64, u64),
     /// Read everything back from disk, in place of what is in memory.
@@ -152,6 +160,8 @@ pub(super) struct Writer {
     maintenance: Sender<Task>,
     /// Full chunks already reported for sealing: collection uid and chunk number.
     reported: HashSet<(u64, u32)>,
+    /// Collections reported for compaction, by uid. One whose compaction failed stays until the next checkpoint.
+    worn: HashSet<u64>,
     stats: Arc<WriterStats>,
     checkpoints: Arc<CheckpointStats>,
     /// Smallest log that leads to a checkpoint by itself.
@@ -190,6 +200,7 @@ impl Writer {
             published,
             maintenance,
             reported: HashSet::new(),
+            worn: HashSet::new(),
             stats,
             checkpoints,
             checkpoint_min_bytes: config.auto_aof_rewrite_min_size_bytes,
@@ -213,6 +224,9 @@ impl Writer {
                 None | Some(Message::Job(_)) => {}
                 Some(Message::Rotate(reply)) => drop(reply.send(self.rotate())),
                 Some(Message::Adopt(adopt, reply)) => drop(reply.send(self.adopt(adopt))),
+                Some(Message::BeginCompaction(old, reply)) => drop(reply.send(self.begin_compaction(&old))),
+                Some(Message::EndCompaction(new, reply)) => drop(reply.send(self.end_compaction(new))),
+                Some(Message::Compacted(uid)) => drop(self.worn.remove(&uid)),
                 Some(Message::Reload(reply)) => drop(reply.send(self.reload())),
                 Some(Message::Configure(fsync, min_bytes, percentage)) => {
                     self.configure(fsync, min_bytes, percentage);
@@ -311,8 +325,49 @@ impl Writer {
         let touched = self.state.publish(|snapshot| published.store(snapshot));
         self.stats.batches.fetch_add(1, Ordering::Relaxed);
         for (namespace, key) in touched {
+            self.report_worn_chunks(namespace, &key);
             self.report_full_chunks(namespace, key);
         }
+    }
+
+    /// Lets chunks with many dead rows be rewritten.
+    fn report_worn_chunks(&mut self, namespace: NamespaceId, key: &Key) {
+        let percentage = self.checkpoints.compaction_percentage.load(Ordering::Relaxed);
+        let Some(collection) = self.state.view().get(namespace, key) else { return };
+        let uid = collection.uid;
+        if percentage > 0 && !self.worn.contains(&uid) && !plan(collection, percentage).is_empty() {
+            self.worn.insert(uid);
+            // As with sealing: nothing is lost without it.
+            drop(self.maintenance.send(Task::Compact { namespace, key: key.clone(), uid }));
+        }
+    }
+
+    fn begin_compaction(&mut self, chunks: &Chunks) -> Option<(Arc<Collection>, u32)> {
+        let collection = self.state.collection_mut(chunks.namespace, &chunks.key)?;
+        if collection.uid != chunks.uid {
+            return None;
+        }
+        let number = collection.begin_compaction(&chunks.numbers);
+        // Closed is closed: the sealing of these chunks is what compaction does.
+        self.reported.extend(chunks.numbers.iter().map(|&number| (chunks.uid, number)));
+        self.publish();
+        let collection = self.state.view().get(chunks.namespace, &chunks.key)?;
+        Some((Arc::clone(collection), number))
+    }
+
+    fn end_compaction(&mut self, replacement: Replacement) -> bool {
+        let Replacement { chunks, number, rows, from } = replacement;
+        for &number in &chunks.numbers {
+            self.reported.remove(&(chunks.uid, number));
+        }
+        let replaced = match self.state.moving_mut(chunks.namespace, &chunks.key) {
+            Some(collection) if collection.uid == chunks.uid => {
+                collection.replace_chunks(&chunks.numbers, number, rows, &from)
+            }
+            _ => false,
+        };
+        self.publish();
+        replaced
     }
 
     /// Lets full chunks be sealed.
@@ -320,9 +375,8 @@ impl Writer {
         let Some(collection) = self.state.view().get(namespace, &key) else {
             return;
         };
-        let newest =
-            collection.chunks.iter().rev().take_while(|chunk| matches!(*chunk.rows, Rows::Memory(_)));
-        let full: Vec<(u64, u32)> = newest
+        let in_memory = collection.chunks.iter().filter(|chunk| matches!(*chunk.rows, Rows::Memory(_)));
+        let full: Vec<(u64, u32)> = in_memory
             .filter(|chunk| chunk.closed)
             .map(|chunk| (collection.uid, chunk.number))
             .filter(|chunk| !self.reported.contains(chunk))
@@ -353,6 +407,7 @@ impl Writer {
             }
         }
         self.state.close_chunks();
+        self.worn.clear();
         self.publish();
         Ok(self.published.load_full())
     }

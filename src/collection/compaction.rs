@@ -1,0 +1,136 @@
+//! Compaction: rows that are dead take room in memory and on disk until the live rows of their chunk move to a new one.
+//!
+//! It runs beside the writer. The rows of one version are copied into a new chunk; when that is ready, the writer puts it
+//! in the place of the old chunks, in one publish: what has died or changed meanwhile is dead or changed in the new chunk
+//! too. Readers of earlier versions keep the old chunks as long as they need them.
+
+use std::sync::Arc;
+
+use imbl::OrdMap;
+
+use super::chunk::{Attributes, Chunk, Rows};
+use super::ids::hash_name;
+use super::sealed::ArraysV1;
+use super::{Collection, CollectionError, MAX_CHUNK_ORIGINAL_BYTES, Params, RowId, live_offsets};
+use crate::vector::arena::{MAX_ROWS, RowArena};
+
+/// Dead rows below which a chunk is left alone, unless nothing in it lives.
+const MIN_DEAD_ROWS: usize = if cfg!(test) { 8 } else { 1024 };
+/// Chunks sealed short that are made one.
+const MIN_SHORT_CHUNKS: usize = 4;
+
+/// Rows copied out of some chunks, and where each was.
+pub struct Moved {
+    /// The copies.
+    pub rows: ArraysV1,
+    /// Where each row was.
+    pub from: Vec<RowId>,
+}
+
+/// Numbers of the chunks to rewrite as one; none when there is nothing to gain. Worth it are chunks of which at least
+/// `dead_percentage` are dead (half of them, while the chunk still grows), and several that were sealed short.
+pub fn plan(collection: &Collection, dead_percentage: usize) -> Vec<u32> {
+    let capacity = capacity_rows(&collection.params);
+    let is_heavy = |chunk: &Chunk| {
+        let dead = chunk.len - chunk.live_rows;
+        let worth = if chunk.closed { (chunk.len * dead_percentage).div_ceil(100) } else { chunk.live_rows };
+        let nothing_lives = chunk.live_rows == 0 && chunk.closed;
+        dead > 0 && dead_percentage > 0 && (nothing_lives || dead >= worth.max(MIN_DEAD_ROWS))
+    };
+    let is_short = |chunk: &Chunk| matches!(*chunk.rows, Rows::Sealed(_)) && chunk.len < capacity / 2;
+    let mut chunks: Vec<&Chunk> = collection.chunks.iter().map(|chunk| &**chunk).collect();
+    chunks.retain(|chunk| is_heavy(chunk) || is_short(chunk));
+    chunks.sort_by_key(|chunk| chunk.live_rows);
+    let mut rows = 0;
+    let fitting = chunks.iter().take_while(|chunk| {
+        rows += chunk.live_rows;
+        rows <= capacity
+    });
+    let fitting: Vec<&&Chunk> = fitting.collect();
+    let worth = fitting.len() >= MIN_SHORT_CHUNKS || fitting.iter().any(|chunk| is_heavy(chunk));
+    if worth { fitting.iter().map(|chunk| chunk.number).collect() } else { Vec::new() }
+}
+
+/// Rows a chunk takes.
+fn capacity_rows(params: &Params) -> usize {
+    (MAX_CHUNK_ORIGINAL_BYTES / (params.layout.dim * size_of::<f32>())).clamp(1, MAX_ROWS)
+}
+
+/// Copies the live rows of chunks.
+///
+/// # Errors
+/// When a row cannot be read, or names or attributes are too long together.
+pub fn gather(collection: &Collection, numbers: &[u32]) -> Result<Moved, CollectionError> {
+    let shape = collection.params.row_shape();
+    let mut moved = Moved { rows: ArraysV1::new(), from: Vec::new() };
+    for chunk in collection.chunks.iter().filter(|chunk| numbers.contains(&chunk.number)) {
+        for offset in live_offsets(chunk) {
+            moved.rows.push(chunk, offset, shape)?;
+            moved.from.push(RowId::new(chunk.number, offset));
+        }
+    }
+    Ok(moved)
+}
+
+impl Moved {
+    /// The rows in memory, open for more; `None` if they do not fit one chunk.
+    pub fn into_memory(self, params: &Params) -> Option<(Rows, Vec<RowId>)> {
+        let arena = RowArena::new(params.row_shape());
+        for at in 0..self.from.len() {
+            arena.push(&self.rows.row(at, params.row_shape())?)?;
+        }
+        Some((Rows::Memory(arena), self.from))
+    }
+}
+
+impl Collection {
+    /// Ends the growth of chunks and takes a number for the one that will replace them. On the writer's version.
+    pub fn begin_compaction(&mut self, numbers: &[u32]) -> u32 {
+        for &number in numbers {
+            if let Some(index) = self.chunk_index(number)
+                && !self.chunks[index].closed
+            {
+                Arc::make_mut(&mut self.chunks[index]).closed = true;
+            }
+        }
+        let number = self.next_chunk;
+        self.next_chunk += 1;
+        number
+    }
+
+    /// Puts one chunk in the place of others. On the writer's version, with no name's change pending.
+    /// `from` tells where each of the new rows was. False if the chunks are not all there any more.
+    pub fn replace_chunks(&mut self, numbers: &[u32], number: u32, rows: Arc<Rows>, from: &[RowId]) -> bool {
+        if !numbers.iter().all(|&number| self.chunk_index(number).is_some()) {
+            return false;
+        }
+        let mut live = vec![0u64; from.len().div_ceil(64)];
+        let mut overlay: OrdMap<u16, Option<Attributes>> = OrdMap::new();
+        for (at, (&old, offset)) in from.iter().zip(0..=u16::MAX).enumerate() {
+            let Some(chunk) = self.chunk(old).filter(|chunk| chunk.is_live(old.offset())) else { continue };
+            live[at / 64] |= 1 << (at % 64);
+            if chunk.attributes(old.offset()) != rows.sealed_attributes(at) {
+                overlay.insert(offset, chunk.shared_attributes(old.offset()));
+            }
+        }
+        // The names first: they are looked up where the rows were.
+        for (at, (&old, offset)) in from.iter().zip(0..=u16::MAX).enumerate() {
+            if live[at / 64] >> (at % 64) & 1 == 1 {
+                self.pending.move_row(hash_name(rows.name(at)), old, RowId::new(number, offset));
+            }
+        }
+        self.chunks.retain(|chunk| !numbers.contains(&chunk.number));
+        let closed = matches!(*rows, Rows::Sealed(_));
+        let empty = Chunk::new(number, self.params.row_shape());
+        let mut chunk = Chunk { rows, len: from.len(), overlay, closed, ..empty };
+        if chunk.set_live(live) && chunk.live_rows > 0 {
+            let at = self.chunks.partition_point(|other| other.number < number);
+            self.chunks.insert(at, Arc::new(chunk));
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+#[path = "compaction_tests.rs"]
+mod tests;

@@ -1,0 +1,125 @@
+//! Chunks rewritten while the collection changes.
+
+use super::super::tests::{Model, check, params, publish, put};
+use super::*;
+use crate::collection::{AttributeChange, Found};
+use crate::vector::Quantization;
+
+fn text(value: u32) -> Option<Option<String>> {
+    Some(Some(value.to_string()))
+}
+
+/// A collection of one closed chunk in which every third row is dead.
+fn worn(quantization: Quantization) -> (Collection, Model) {
+    let (mut collection, mut model) = (Collection::new(1, params(quantization)), Model::new());
+    for seed in 0..120 {
+        put(&mut collection, &mut model, &format!("e{seed}"), seed, text(seed).filter(|_| seed % 2 == 0));
+    }
+    for seed in (0..120).step_by(3) {
+        let name = format!("e{seed}");
+        assert!(collection.remove(name.as_bytes()));
+        model.remove(&name);
+    }
+    collection.close_grown(0);
+    publish(&mut collection);
+    (collection, model)
+}
+
+fn replace(collection: &mut Collection, numbers: &[u32], number: u32, moved: Moved) {
+    let (rows, from) = moved.into_memory(&collection.params).unwrap();
+    assert!(collection.replace_chunks(numbers, number, Arc::new(rows), &from));
+    publish(collection);
+}
+
+#[test]
+fn a_worn_chunk_is_rewritten_without_its_dead_rows() {
+    for quantization in [Quantization::Int8, Quantization::F32, Quantization::Bin] {
+        let (mut collection, model) = worn(quantization);
+        let numbers = plan(&collection, 20);
+        assert_eq!(numbers, [0]);
+        let number = collection.begin_compaction(&numbers);
+        let moved = gather(&collection, &numbers).unwrap();
+        replace(&mut collection, &numbers, number, moved);
+        check(&collection, &model);
+        assert_eq!((collection.rows(), collection.len()), (80, 80));
+        assert!(plan(&collection, 20).is_empty());
+    }
+}
+
+#[test]
+fn what_changes_meanwhile_is_changed_in_the_new_chunk() {
+    let (mut collection, mut model) = worn(Quantization::Int8);
+    let before = collection.clone();
+    let numbers = plan(&collection, 20);
+    let number = collection.begin_compaction(&numbers);
+    let moved = gather(&collection, &numbers).unwrap();
+    // Removed, replaced, given other attributes, stripped of them, added.
+    assert!(collection.remove(b"e1"));
+    model.remove("e1");
+    put(&mut collection, &mut model, "e2", 777, None);
+    for (name, attributes) in [("e4", Some("new")), ("e8", None)] {
+        assert!(collection.set_attributes(name.as_bytes(), attributes.map(|text| text.as_bytes().into())));
+        model.get_mut(name).unwrap().1 = attributes.map(str::to_owned);
+    }
+    put(&mut collection, &mut model, "later", 5, text(1));
+    publish(&mut collection);
+    replace(&mut collection, &numbers, number, moved);
+    check(&collection, &model);
+    // The chunk of what was added meanwhile and the new one are both open; more can be added.
+    put(&mut collection, &mut model, "last", 6, None);
+    publish(&mut collection);
+    check(&collection, &model);
+    // A reader of the version before is told that it is too old.
+    assert_eq!(before.find(b"e5"), Found::Stale);
+    assert_eq!(before.len(), 80);
+}
+
+#[test]
+fn a_chunk_in_which_nothing_lives_goes_away() {
+    let (mut collection, model) = worn(Quantization::Int8);
+    for name in model.keys() {
+        assert!(collection.remove(name.as_bytes()));
+    }
+    publish(&mut collection);
+    let numbers = plan(&collection, 20);
+    let number = collection.begin_compaction(&numbers);
+    let moved = gather(&collection, &numbers).unwrap();
+    replace(&mut collection, &numbers, number, moved);
+    assert!(collection.chunks.is_empty() && collection.is_empty());
+    let mut again = Model::new();
+    put(&mut collection, &mut again, "e1", 1, None);
+    publish(&mut collection);
+    check(&collection, &again);
+}
+
+#[test]
+fn a_chunk_that_grows_is_rewritten_when_half_of_it_is_dead() {
+    let (mut collection, mut model) = (Collection::new(1, params(Quantization::Int8)), Model::new());
+    for seed in 0..40 {
+        put(&mut collection, &mut model, &format!("e{}", seed % 20), seed, None);
+    }
+    publish(&mut collection);
+    assert_eq!(plan(&collection, 20), [0]);
+    assert!(plan(&collection, 0).is_empty(), "0 means never");
+    let number = collection.begin_compaction(&[0]);
+    let moved = gather(&collection, &[0]).unwrap();
+    replace(&mut collection, &[0], number, moved);
+    let change = AttributeChange::Keep;
+    let vector = vec![0.5; 8];
+    let encoded = crate::collection::Encoded::new(&collection.params, &vector);
+    collection.put(b"one more", &vector, &encoded, &change);
+    assert_eq!(collection.chunks.len(), 1, "the rewritten chunk grows on");
+    assert_eq!(collection.rows(), 21);
+}
+
+#[test]
+fn chunks_that_are_gone_are_not_replaced() {
+    let (mut collection, model) = worn(Quantization::Int8);
+    let number = collection.begin_compaction(&[0]);
+    let moved = gather(&collection, &[0]).unwrap();
+    let again = gather(&collection, &[0]).unwrap();
+    replace(&mut collection, &[0], number, moved);
+    let (rows, from) = again.into_memory(&collection.params).unwrap();
+    assert!(!collection.replace_chunks(&[0], number + 1, Arc::new(rows), &from));
+    check(&collection, &model);
+}
