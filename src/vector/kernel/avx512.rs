@@ -3,12 +3,13 @@
 
 use std::arch::x86_64::*;
 
-use super::{PREFETCH_BYTES, QueryCodes};
+use super::{PREFETCH_BYTES, Passed, QueryCodes, Rows, Screen, avx512_block};
 
 /// Bytes in a register.
 const WIDTH_BYTES: usize = 64;
 /// Rows whose lanes are added up together: one result per lane of a register.
 const GROUP_ROWS: usize = 16;
+
 /// Proof that the CPU has AVX-512 VNNI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Avx512Vnni(());
@@ -24,6 +25,12 @@ impl Avx512Vnni {
     pub(super) fn dot_rows(self, query: &QueryCodes, rows: &[u8], out: &mut [i32]) {
         // SAFETY: an `Avx512Vnni` is only made on a CPU that has both features.
         unsafe { dot_rows(query, rows, out) }
+    }
+
+    /// See [`super::Kernel::screen_blocks`].
+    pub(super) fn screen(self, screens: &[Screen<'_>], rows: Rows<'_>, passed: &mut Vec<Passed>) -> usize {
+        // SAFETY: an `Avx512Vnni` is only made on a CPU that has both features.
+        unsafe { avx512_block::screen(screens, rows, passed) }
     }
 }
 
