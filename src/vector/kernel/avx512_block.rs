@@ -57,7 +57,16 @@ impl<'a> Block<'a> {
 /// A register's worth of bytes.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-struct Register([u8; WIDTH_BYTES]);
+pub(super) struct Register(pub(super) [u8; WIDTH_BYTES]);
+
+impl Register {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn store(&mut self, value: __m512i) {
+        // SAFETY: writes the 64 aligned bytes.
+        unsafe { _mm512_store_si512(self.0.as_mut_ptr().cast(), value) };
+    }
+}
 
 /// Turns 64 rows: `columns[k * GROUPS + g]` gets bytes 4k..4k+4 of rows 16g..16g+16.
 #[target_feature(enable = "avx512f")]
@@ -73,9 +82,7 @@ fn turn(rows: Rows<'_>, columns: &mut [Register]) {
                 *line = unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) };
             }
             for (k, column) in transpose(lines).into_iter().enumerate() {
-                let target = &mut columns[(at / 4 + k) * GROUPS + group];
-                // SAFETY: writes the 64 aligned bytes of one entry.
-                unsafe { _mm512_store_si512(target.0.as_mut_ptr().cast(), column) };
+                columns[(at / 4 + k) * GROUPS + group].store(column);
             }
         }
     }
@@ -84,7 +91,7 @@ fn turn(rows: Rows<'_>, columns: &mut [Register]) {
 /// Transposes 16 x 16 lanes of 32 bits.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn transpose(rows: [__m512i; LANES]) -> [__m512i; LANES] {
+pub(super) fn transpose(rows: [__m512i; LANES]) -> [__m512i; LANES] {
     let mut pairs = [_mm512_setzero_si512(); LANES];
     for i in 0..LANES / 2 {
         pairs[2 * i] = _mm512_unpacklo_epi32(rows[2 * i], rows[2 * i + 1]);

@@ -10,6 +10,8 @@ use std::sync::OnceLock;
 use super::{CODE_ALIGN_BYTES, MAX_DIM};
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx2_block;
@@ -17,13 +19,16 @@ mod avx2_block;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx512_block;
+#[cfg(target_arch = "x86_64")]
+mod avx_vnni;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod emulator;
 mod scalar;
 mod screen;
 
 #[cfg(target_arch = "x86_64")]
-pub use avx2::Avx2;
-#[cfg(target_arch = "x86_64")]
-pub use avx512::Avx512Vnni;
+pub use {amx::Amx, avx_vnni::AvxVnni, avx2::Avx2, avx512::Avx512Vnni};
+
 use screen::Rows;
 pub use screen::{Passed, Screen};
 
@@ -80,9 +85,15 @@ pub enum Kernel {
     /// 256-bit integer instructions.
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
+    /// 256-bit `vpdpbusd`: 32 products and their sums in one instruction.
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni(AvxVnni),
     /// 512-bit `vpdpbusd`: 64 products and their sums in one instruction.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni(Avx512Vnni),
+    /// Matrix instructions for many queries at once, 512-bit `vpdpbusd` for few.
+    #[cfg(target_arch = "x86_64")]
+    Amx(Amx),
 }
 
 impl Kernel {
@@ -95,7 +106,12 @@ impl Kernel {
     /// All kernels this CPU can run, fastest first. The last is always [`Kernel::Scalar`].
     pub fn supported() -> Vec<Kernel> {
         #[cfg(target_arch = "x86_64")]
-        let fast = [Avx512Vnni::new().map(Kernel::Avx512Vnni), Avx2::new().map(Kernel::Avx2)];
+        let fast = [
+            Amx::new().map(Kernel::Amx),
+            Avx512Vnni::new().map(Kernel::Avx512Vnni),
+            AvxVnni::new().map(Kernel::AvxVnni),
+            Avx2::new().map(Kernel::Avx2),
+        ];
         #[cfg(not(target_arch = "x86_64"))]
         let fast: [Option<Kernel>; 0] = [];
         fast.into_iter().flatten().chain([Kernel::Scalar]).collect()
@@ -106,14 +122,18 @@ impl Kernel {
         Kernel::supported().into_iter().find(|kernel| kernel.name() == name)
     }
 
-    /// Its name: `scalar`, `avx2` or `avx512vnni`.
+    /// Its name, such as `avx512vnni`.
     pub fn name(self) -> &'static str {
         match self {
             Kernel::Scalar => "scalar",
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx2(_) => "avx2",
             #[cfg(target_arch = "x86_64")]
+            Kernel::AvxVnni(_) => "avxvnni",
+            #[cfg(target_arch = "x86_64")]
             Kernel::Avx512Vnni(_) => "avx512vnni",
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Amx(_) => "amx",
         }
     }
 
@@ -129,7 +149,11 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx2(kernel) => kernel.dot_rows(query, rows, out),
             #[cfg(target_arch = "x86_64")]
+            Kernel::AvxVnni(kernel) => kernel.dot_rows(query, rows, out),
+            #[cfg(target_arch = "x86_64")]
             Kernel::Avx512Vnni(kernel) => kernel.dot_rows(query, rows, out),
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Amx(kernel) => kernel.vnni().dot_rows(query, rows, out),
         }
     }
 
@@ -165,7 +189,11 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx2(kernel) => kernel.screen(screens, rows, passed),
             #[cfg(target_arch = "x86_64")]
+            Kernel::AvxVnni(kernel) => kernel.screen(screens, rows, passed),
+            #[cfg(target_arch = "x86_64")]
             Kernel::Avx512Vnni(kernel) => kernel.screen(screens, rows, passed),
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Amx(kernel) => kernel.screen(screens, rows, passed),
         }
     }
 }

@@ -1,97 +1,202 @@
-//! Every kernel answers what the definition says.
+//! Every kernel answers what the definition says: those of this CPU, and those that can be emulated on it.
 
 use super::*;
 use proptest::prelude::*;
 
-/// The definition, in i64, without any of the kernels' tricks.
-fn dot_slowly(query: &[i8], row: &[u8]) -> i64 {
-    query.iter().zip(row).map(|(&q, &v)| i64::from(q) * (i64::from(v) - 128)).sum()
-}
+/// Dimensions up to which all are tested.
+const DIMS: usize = 2100;
 
-fn check_all_kernels(codes: &[i8], rows: &[u8], row_count: usize) -> Result<(), TestCaseError> {
-    let query = QueryCodes::new(codes);
-    let expected: Vec<i64> =
-        rows.chunks_exact(query.codes.len()).map(|row| dot_slowly(&query.codes, row)).collect();
-    prop_assert_eq!(expected.len(), row_count);
-    for kernel in Kernel::supported() {
-        let mut out = vec![i32::MIN; row_count];
-        kernel.dot_rows(&query, rows, &mut out);
-        let out: Vec<i64> = out.into_iter().map(i64::from).collect();
-        prop_assert_eq!(&out, &expected, "{}", kernel.name());
-        check_screen(kernel, &query, rows, &expected)?;
+/// Random bytes, the same for the same seed.
+fn noise(seed: usize) -> impl FnMut() -> u8 {
+    let mut state = seed as u64 | 1;
+    move || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        state.to_be_bytes()[0]
     }
-    Ok(())
 }
 
-/// Screening with several queries finds exactly what the plain dot products say.
-fn check_screen(kernel: Kernel, query: &QueryCodes, rows: &[u8], dots: &[i64]) -> Result<(), TestCaseError> {
-    let zero = QueryCodes::new(&vec![0; query.codes.len()]);
-    let scales: Vec<f32> = (0..dots.len()).map(|row| 0.5 + row as f32).collect();
-    let biases: Vec<f32> = (0..dots.len()).map(|row| row as f32 - 3.0).collect();
-    for (queries, biased) in [(1, false), (3, true), (4, false), (5, true), (9, false)] {
-        let screen = |q: usize| Screen {
-            codes: if q % 3 == 1 { &zero } else { query },
-            factor: 0.25,
-            offset: if biased { 2.0 } else { 0.0 },
-            threshold: [f32::NEG_INFINITY, 0.0, 1e5, f32::INFINITY][q % 4],
+/// Kernels that this CPU lacks but that can be emulated.
+fn emulated() -> Vec<Kernel> {
+    #[cfg(target_arch = "x86_64")]
+    let kernels = [AvxVnni::emulated().map(Kernel::AvxVnni), Amx::emulated().map(Kernel::Amx)];
+    #[cfg(not(target_arch = "x86_64"))]
+    let kernels: [Option<Kernel>; 0] = [];
+    kernels.into_iter().flatten().filter(|kernel| Kernel::by_name(kernel.name()).is_none()).collect()
+}
+
+/// Queries and rows with what the definition says about them.
+struct Case {
+    queries: Vec<QueryCodes>,
+    rows: Vec<u8>,
+    row_count: usize,
+    /// For each query, for each row: in i64, without any of the kernels' tricks.
+    dots: Vec<Vec<i64>>,
+}
+
+impl Case {
+    fn new(queries: &[Vec<i8>], rows: Vec<u8>) -> Self {
+        let queries: Vec<QueryCodes> = queries.iter().map(|codes| QueryCodes::new(codes)).collect();
+        let row_bytes = queries[0].codes.len();
+        let dot = |query: &QueryCodes, row: &[u8]| -> i64 {
+            query.codes.iter().zip(row).map(|(&q, &v)| i64::from(q) * (i64::from(v) - 128)).sum()
         };
-        let screens: Vec<Screen<'_>> = (0..queries).map(screen).collect();
-        let biases: &[f32] = if biased { &biases } else { &[] };
+        let dots =
+            queries.iter().map(|query| rows.chunks_exact(row_bytes).map(|row| dot(query, row)).collect());
+        Case { dots: dots.collect(), row_count: rows.len() / row_bytes, queries, rows }
+    }
+
+    fn random(dim: usize, query_count: usize, row_count: usize) -> Self {
+        let mut byte = noise(dim * 1000 + query_count * 100 + row_count);
+        let queries: Vec<Vec<i8>> =
+            (0..query_count).map(|_| (0..dim).map(|_| byte().cast_signed()).collect()).collect();
+        let stride = dim.next_multiple_of(CODE_ALIGN_BYTES);
+        Case::new(&queries, (0..row_count * stride).map(|_| byte()).collect())
+    }
+
+    fn constant(dim: usize, query_count: usize, row_count: usize, code: i8, byte: u8) -> Self {
+        let stride = dim.next_multiple_of(CODE_ALIGN_BYTES);
+        Case::new(&vec![vec![code; dim]; query_count], vec![byte; row_count * stride])
+    }
+
+    fn check(&self, kernel: Kernel) {
+        for (query, dots) in self.queries.iter().zip(&self.dots) {
+            let mut out = vec![i32::MIN; self.row_count];
+            kernel.dot_rows(query, &self.rows, &mut out);
+            let out: Vec<i64> = out.into_iter().map(i64::from).collect();
+            assert_eq!(&out, dots, "{}, {} bytes", kernel.name(), query.codes.len());
+        }
+        self.check_screen(kernel, false);
+        self.check_screen(kernel, true);
+    }
+
+    /// Screening finds exactly what the plain dot products say, scores equal to the last bit.
+    fn check_screen(&self, kernel: Kernel, biased: bool) {
+        const THRESHOLDS: [f32; 7] = [f32::NEG_INFINITY, 0.0, 1e5, f32::INFINITY, -1e4, f32::NAN, 64.0];
+        const FACTORS: [f32; 8] = [0.25, 1.0, -0.5, 0.1, 0.0, 1e38, f32::NAN, 2.0];
+        const ODD: [f32; 4] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0];
+        // Every seventh row has odd numbers, at different places for scales and biases.
+        let mixed = |row: usize, plain: f32| if row % 7 == 3 { ODD[row / 7 % 4] } else { plain };
+        let scales: Vec<f32> = (0..self.row_count).map(|row| mixed(row + 1, 0.5 + row as f32)).collect();
+        let biases: Vec<f32> = (0..self.row_count).map(|row| mixed(row, row as f32 - 3.0)).collect();
+        let biases = if biased { &biases[..] } else { &[] };
+        let screen = |(number, codes)| Screen {
+            codes,
+            factor: FACTORS[number % 8],
+            offset: if biased { number as f32 - 2.0 } else { 0.0 },
+            threshold: THRESHOLDS[number % 7],
+        };
+        let screens: Vec<Screen<'_>> = self.queries.iter().enumerate().map(screen).collect();
         let mut passed = Vec::new();
-        kernel.screen(&screens, rows, &scales, biases, &mut passed);
-        for (q, screen) in screens.iter().enumerate() {
+        kernel.screen(&screens, &self.rows, &scales, biases, &mut passed);
+        let mut found = vec![Vec::new(); screens.len()];
+        passed
+            .iter()
+            .for_each(|passed| found[passed.query as usize].push((passed.row, passed.score.to_bits())));
+        for ((screen, dots), found) in screens.iter().zip(&self.dots).zip(found) {
             let score = |row: usize| {
-                let dot = if q % 3 == 1 { 0.0 } else { dots[row] as f32 };
-                dot * scales[row] * screen.factor + biases.get(row).unwrap_or(&0.0) + screen.offset
+                let bias = biases.get(row).unwrap_or(&0.0);
+                dots[row] as f32 * scales[row] * screen.factor + bias + screen.offset
             };
-            let wanted: Vec<(u32, f32)> = (0..dots.len())
+            let wanted: Vec<(u32, u32)> = (0..self.row_count)
                 .filter(|&row| score(row) >= screen.threshold)
-                .map(|row| (u32::try_from(row).unwrap(), score(row)))
+                .map(|row| (u32::try_from(row).unwrap(), score(row).to_bits()))
                 .collect();
-            let of_query = passed.iter().filter(|passed| passed.query as usize == q);
-            let found: Vec<(u32, f32)> = of_query.map(|passed| (passed.row, passed.score)).collect();
-            prop_assert_eq!(found, wanted, "{} queries, {}", queries, kernel.name());
+            let bytes = screen.codes.codes.len();
+            assert_eq!(found, wanted, "{}, {} queries, {bytes} bytes", kernel.name(), screens.len());
         }
     }
-    Ok(())
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
-
-    #[test]
-    fn every_kernel_equals_the_definition(
-        dim in 1usize..2100,
-        row_count in 0usize..150,
-        misalignment in 0usize..64,
-        seed in any::<u64>(),
-    ) {
-        let mut state = seed | 1;
-        let mut byte = move || {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            state.to_be_bytes()[0]
-        };
-        let codes: Vec<i8> = (0..dim).map(|_| byte().cast_signed()).collect();
-        let stride = dim.next_multiple_of(CODE_ALIGN_BYTES);
-        let memory: Vec<u8> = (0..misalignment + row_count * stride).map(|_| byte()).collect();
-        check_all_kernels(&codes, &memory[misalignment..], row_count)?;
+#[test]
+fn every_kernel_equals_the_definition_at_every_dimension() {
+    for dim in 1..=DIMS {
+        // Kernels see the padded length only: larger shapes where it changes.
+        let (queries, rows) = if dim % CODE_ALIGN_BYTES <= 1 { (5 + dim / 64 % 4, 65) } else { (1, 5) };
+        let case = Case::random(dim, queries, rows);
+        Kernel::supported().into_iter().for_each(|kernel| case.check(kernel));
     }
+}
 
-    #[test]
-    fn extremes_neither_saturate_nor_overflow(
-        dim in 1usize..2100,
-        code in prop_oneof![Just(i8::MIN), Just(-127i8), Just(127i8)],
-        byte in prop_oneof![Just(0u8), Just(1), Just(128), Just(255)],
-    ) {
-        let rows = vec![byte; 19 * dim.next_multiple_of(CODE_ALIGN_BYTES)];
-        check_all_kernels(&vec![code; dim], &rows, 19)?;
+#[test]
+fn emulated_kernels_equal_the_definition_at_every_length() {
+    for kernel in emulated() {
+        // Few rows: each emulated instruction is a signal.
+        for dim in (CODE_ALIGN_BYTES..DIMS + CODE_ALIGN_BYTES).step_by(CODE_ALIGN_BYTES) {
+            Case::random(dim, 1, 3).check(kernel);
+            Case::random(dim, 4, 16).check_screen(kernel, true);
+        }
+        for queries in 1..10 {
+            Case::random(60, queries, 65).check(kernel);
+        }
+    }
+}
+
+/// Tiles are neither filled by queries nor by rows; blocks of rows are one or several.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn amx_equals_the_definition_with_any_number_of_queries_and_rows() {
+    let Some(kernel) =
+        Kernel::supported().into_iter().chain(emulated()).find(|kernel| kernel.name() == "amx")
+    else {
+        return;
+    };
+    for (queries, rows) in [(32, 1), (33, 31), (64, 32), (65, 33), (48, 63), (40, 64), (32, 300), (300, 65)] {
+        for dim in [1, 65, 200] {
+            let case = Case::random(dim, queries, rows);
+            case.check_screen(kernel, false);
+            case.check_screen(kernel, true);
+        }
+    }
+    for dim in (CODE_ALIGN_BYTES..=DIMS).step_by(CODE_ALIGN_BYTES) {
+        Case::random(dim, 33, 33).check_screen(kernel, true);
+    }
+}
+
+#[test]
+fn extremes_neither_saturate_nor_overflow() {
+    for code in [i8::MIN, -127, 0, 127] {
+        for byte in [0, 1, 128, 255] {
+            for rows in [0, 1, 63, 64, 65] {
+                for dim in [1, 64, 65, 1000] {
+                    let case = Case::constant(dim, 9, rows, code, byte);
+                    Kernel::supported().into_iter().for_each(|kernel| case.check(kernel));
+                }
+            }
+            let case = Case::constant(60, 33, 17, code, byte);
+            emulated().into_iter().for_each(|kernel| case.check_screen(kernel, true));
+        }
     }
 }
 
 #[test]
 fn the_longest_vectors_fit() {
-    for (code, byte) in [(127i8, 255u8), (-127, 255), (127, 0), (-127, 0)] {
-        check_all_kernels(&vec![code; MAX_DIM], &vec![byte; 2 * MAX_DIM], 2).unwrap();
+    for (code, byte) in [(127, 255), (-127, 255), (127, 0), (-127, 0)] {
+        let case = Case::constant(MAX_DIM, 4, 17, code, byte);
+        Kernel::supported().into_iter().for_each(|kernel| case.check(kernel));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn rows_may_lie_anywhere_in_memory(
+        dim in 1usize..300,
+        query_count in 1usize..40,
+        row_count in 0usize..150,
+        misalignment in 0usize..64,
+    ) {
+        let case = Case::random(dim, query_count, row_count);
+        let mut memory = vec![0; misalignment];
+        memory.extend(&case.rows);
+        for kernel in Kernel::supported() {
+            for (query, dots) in case.queries.iter().zip(&case.dots) {
+                let mut out = vec![i32::MIN; row_count];
+                kernel.dot_rows(query, &memory[misalignment..], &mut out);
+                prop_assert!(out.into_iter().map(i64::from).eq(dots.iter().copied()), "{}", kernel.name());
+            }
+            case.check_screen(kernel, row_count % 2 == 0);
+        }
     }
 }
 
