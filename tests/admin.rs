@@ -417,6 +417,7 @@ const FIXED: &[&str] = &[
     "appendonly",
     "io-threads",
     "search-threads",
+    "search-kernel",
     "enable-debug-command",
     "logfile",
 ];

@@ -1,7 +1,9 @@
 //! The table of options: the single source of names, defaults, documentation, reading and printing.
 
 use super::Config;
-use super::values::{Secret, addresses, number, print_addresses, print_yes_no, size_bytes, yes_no};
+use super::values::{
+    Secret, addresses, kernel_name, number, print_addresses, print_yes_no, size_bytes, yes_no,
+};
 
 /// Lowest and highest accepted `proto-max-bulk-len`: one record of the log holds at most 1 GB.
 const BULK_BYTES_MIN: u64 = 1 << 20;
@@ -227,6 +229,13 @@ pub static OPTIONS: &[ConfigOption] = &[
         "threads that search; 0 = one for each core",
         into!(search_threads, |text| number(text, 0, THREADS_MAX)),
         |config| config.search_threads.to_string(),
+    ),
+    option(
+        "search-kernel",
+        "auto",
+        "instructions that score vectors: auto (the fastest), or the name of one that this machine can run",
+        into!(search_kernel, |text| kernel_name(text)),
+        |config| config.search_kernel.clone(),
     ),
     option(
         "enable-debug-command",

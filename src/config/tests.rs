@@ -34,6 +34,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!((config.appendonly, config.appendfsync), (true, Fsync::Everysec));
     assert_eq!(config.compaction_percentage, 20);
     assert_eq!((config.maxmemory_bytes, config.io_threads, config.search_threads), (0, 0, 0));
+    assert_eq!(config.search_kernel, "auto");
     assert_eq!((config.loglevel, config.dir.as_path()), (LogLevel::Notice, Path::new("./data")));
     assert!(config.requirepass.is_empty() && config.logfile.as_os_str().is_empty());
 }
@@ -63,6 +64,7 @@ fn every_option_prints_what_it_reads() {
         ("maxmemory", "7"),
         ("io-threads", "7"),
         ("search-threads", "7"),
+        ("search-kernel", "scalar"),
         ("enable-debug-command", "yes"),
         ("loglevel", "debug"),
         ("logfile", "x.log"),

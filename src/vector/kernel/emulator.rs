@@ -134,7 +134,10 @@ impl Instruction {
             return None;
         }
         let extended = |low: u8, bit: u8| usize::from(low & 7) + if extensions & bit == 0 { 8 } else { 0 };
-        let general = |number: usize| context.uc_mcontext.gregs[GENERAL[number] as usize] as usize;
+        let general = |number: usize| {
+            let value = context.uc_mcontext.gregs[GENERAL[number] as usize];
+            usize::from_ne_bytes(value.to_ne_bytes())
+        };
         let mode = modrm >> 6;
         let rm = if mode == 3 {
             Operand::Register(extended(modrm, 0x20))

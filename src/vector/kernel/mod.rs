@@ -7,6 +7,8 @@
 
 use std::sync::OnceLock;
 
+use thiserror::Error;
+
 use super::{CODE_ALIGN_BYTES, MAX_DIM};
 
 #[cfg(target_arch = "x86_64")]
@@ -23,12 +25,18 @@ mod avx512_block;
 mod avx_vnni;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod emulator;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
 mod screen;
 
 #[cfg(target_arch = "x86_64")]
 pub use {amx::Amx, avx_vnni::AvxVnni, avx2::Avx2, avx512::Avx512Vnni};
 
+#[cfg(target_arch = "aarch64")]
+use neon::Products;
+#[cfg(target_arch = "aarch64")]
+pub use neon::{Neon, NeonDot};
 use screen::Rows;
 pub use screen::{Passed, Screen};
 
@@ -94,13 +102,55 @@ pub enum Kernel {
     /// Matrix instructions for many queries at once, 512-bit `vpdpbusd` for few.
     #[cfg(target_arch = "x86_64")]
     Amx(Amx),
+    /// 128-bit integer instructions.
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
+    /// 128-bit `sdot`: 16 products and their sums in one instruction.
+    #[cfg(target_arch = "aarch64")]
+    NeonDot(NeonDot),
 }
 
+/// Why a kernel cannot be used. Each displays as one line.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum KernelError {
+    /// There is none of this name, or this CPU cannot run it.
+    #[error("search-kernel cannot be {name:?}: this machine can run auto, {}", supported.join(", "))]
+    Unsupported {
+        /// The name that was asked for.
+        name: String,
+        /// The kernels that could be asked for.
+        supported: Vec<&'static str>,
+    },
+    /// The process uses another one already.
+    #[error("the kernel {0} is in use")]
+    InUse(&'static str),
+}
+
+/// The kernel of this process, once it is known.
+static ACTIVE: OnceLock<Kernel> = OnceLock::new();
+
 impl Kernel {
-    /// The fastest kernel of this CPU, chosen once.
+    /// The kernel of this process: the selected one, else the fastest.
     pub fn active() -> Kernel {
-        static ACTIVE: OnceLock<Kernel> = OnceLock::new();
-        *ACTIVE.get_or_init(|| Kernel::supported().first().copied().unwrap_or(Kernel::Scalar))
+        *ACTIVE.get_or_init(Kernel::fastest)
+    }
+
+    /// Makes the kernel called `name` that of this process; `auto` is the fastest. It cannot be changed later.
+    ///
+    /// # Errors
+    /// If this CPU cannot run it, or another one is in use.
+    pub fn select(name: &str) -> Result<(), KernelError> {
+        let selected = if name == "auto" { Some(Kernel::fastest()) } else { Kernel::by_name(name) };
+        let selected = selected.ok_or_else(|| KernelError::Unsupported {
+            name: name.to_owned(),
+            supported: Kernel::supported().into_iter().map(Kernel::name).collect(),
+        })?;
+        let active = *ACTIVE.get_or_init(|| selected);
+        if active == selected { Ok(()) } else { Err(KernelError::InUse(active.name())) }
+    }
+
+    fn fastest() -> Kernel {
+        Kernel::supported().first().copied().unwrap_or(Kernel::Scalar)
     }
 
     /// All kernels this CPU can run, fastest first. The last is always [`Kernel::Scalar`].
@@ -112,7 +162,9 @@ impl Kernel {
             AvxVnni::new().map(Kernel::AvxVnni),
             Avx2::new().map(Kernel::Avx2),
         ];
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
+        let fast = [NeonDot::new().map(Kernel::NeonDot), Neon::new().map(Kernel::Neon)];
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         let fast: [Option<Kernel>; 0] = [];
         fast.into_iter().flatten().chain([Kernel::Scalar]).collect()
     }
@@ -134,6 +186,10 @@ impl Kernel {
             Kernel::Avx512Vnni(_) => "avx512vnni",
             #[cfg(target_arch = "x86_64")]
             Kernel::Amx(_) => "amx",
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Neon(_) => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Kernel::NeonDot(_) => "neondot",
         }
     }
 
@@ -154,6 +210,10 @@ impl Kernel {
             Kernel::Avx512Vnni(kernel) => kernel.dot_rows(query, rows, out),
             #[cfg(target_arch = "x86_64")]
             Kernel::Amx(kernel) => kernel.vnni().dot_rows(query, rows, out),
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Neon(kernel) => kernel.dot_rows(query, rows, out),
+            #[cfg(target_arch = "aarch64")]
+            Kernel::NeonDot(kernel) => kernel.dot_rows(query, rows, out),
         }
     }
 
@@ -194,6 +254,10 @@ impl Kernel {
             Kernel::Avx512Vnni(kernel) => kernel.screen(screens, rows, passed),
             #[cfg(target_arch = "x86_64")]
             Kernel::Amx(kernel) => kernel.screen(screens, rows, passed),
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Neon(kernel) => kernel.screen(screens, rows, passed),
+            #[cfg(target_arch = "aarch64")]
+            Kernel::NeonDot(kernel) => kernel.screen(screens, rows, passed),
         }
     }
 }

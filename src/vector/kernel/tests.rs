@@ -207,7 +207,17 @@ fn kernels_are_found_by_name() {
     for kernel in Kernel::supported() {
         assert_eq!(Kernel::by_name(kernel.name()), Some(kernel));
     }
+}
+
+#[test]
+fn the_kernel_of_the_process_is_selected_once() {
+    let refused = Kernel::select("abacus").unwrap_err().to_string();
+    assert!(refused.contains("abacus") && refused.ends_with("scalar"), "{refused}");
+    assert_eq!(Kernel::select("auto"), Ok(()));
     assert_eq!(Kernel::active(), Kernel::supported()[0]);
+    if Kernel::active() != Kernel::Scalar {
+        assert_eq!(Kernel::select("scalar"), Err(KernelError::InUse(Kernel::active().name())));
+    }
 }
 
 #[test]
