@@ -25,7 +25,7 @@ use thiserror::Error;
 use crate::disk::DiskError;
 use crate::vector::arena::{NewRow, RowShape};
 use crate::vector::quant::{self, Scalars};
-use crate::vector::{Layout, Metric, Quantization};
+use crate::vector::{Layout, Metric};
 pub use chunk::{Attributes, Chunk, Rows};
 use ids::{Entry, IdTable, PendingIds, hash_name};
 
@@ -162,10 +162,10 @@ impl Params {
 impl Params {
     /// Sizes of a row's arrays: without quantisation the originals are the codes.
     pub fn row_shape(&self) -> RowShape {
-        let quantised = self.layout.quantization != Quantization::F32;
+        let code_bytes = self.layout.code_bytes();
         RowShape {
-            code_bytes: if quantised { self.layout.code_bytes() } else { 0 },
-            original_len: if self.raw || !quantised { self.layout.dim } else { 0 },
+            code_bytes,
+            original_len: if self.raw || code_bytes == 0 { self.layout.dim } else { 0 },
             biased: self.layout.metric == Metric::L2,
         }
     }
@@ -183,11 +183,7 @@ impl Encoded {
     /// Quantises a vector.
     pub fn new(params: &Params, vector: &[f32]) -> Self {
         let mut codes = vec![0; params.layout.code_bytes()];
-        let mut scalars = quant::encode(&params.layout, vector, &mut codes);
-        if params.row_shape().code_bytes == 0 {
-            codes.clear();
-            scalars.scale = if scalars.norm > 0.0 { 1.0 / scalars.norm } else { 0.0 };
-        }
+        let scalars = quant::encode(&params.layout, vector, &mut codes);
         Self { layout: params.layout, codes, scalars }
     }
 

@@ -1,7 +1,7 @@
 //! Vectors: how they are quantised, scored and ranked.
 //!
 //! A *row* is one stored vector: its code (fixed size, see [`Layout::code_bytes`]) and a few [`Scalars`].
-//! A [`Query`] is prepared once and then scores many rows. Inside, a higher score is always better:
+//! An unquantised row has no code; it is scored from its f32 original. A [`Query`] is prepared once and then scores many rows. Inside, a higher score is always better:
 //! COSINE is the cosine in [-1, 1], IP the inner product, L2 minus the squared distance.
 //!
 //! | file | job |
@@ -48,7 +48,7 @@ pub enum Metric {
 /// How the components of a row are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Quantization {
-    /// Four bytes per dimension, not quantised.
+    /// Not quantised: there is no code, rows are scored from their f32 originals.
     F32,
     /// One byte per dimension, symmetric, one scale per vector.
     Int8,
@@ -84,10 +84,10 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Size of one row's code in bytes, a multiple of [`CODE_ALIGN_BYTES`].
+    /// Size of one row's code in bytes, a multiple of [`CODE_ALIGN_BYTES`]; 0 where the original is all there is.
     pub fn code_bytes(&self) -> usize {
         let used_bytes = match self.quantization {
-            Quantization::F32 => self.dim * size_of::<f32>(),
+            Quantization::F32 => 0,
             Quantization::Int8 => self.dim,
             Quantization::Bin => self.dim.div_ceil(u64::BITS as usize) * size_of::<u64>(),
         };
@@ -102,8 +102,7 @@ mod tests {
     #[test]
     fn codes_are_padded_to_whole_cache_lines() {
         let bytes = |dim, quantization| Layout { dim, metric: Metric::Cosine, quantization }.code_bytes();
-        assert_eq!(bytes(1, Quantization::F32), 64);
-        assert_eq!(bytes(17, Quantization::F32), 128);
+        assert_eq!(bytes(17, Quantization::F32), 0);
         assert_eq!(bytes(64, Quantization::Int8), 64);
         assert_eq!(bytes(65, Quantization::Int8), 128);
         assert_eq!(bytes(512, Quantization::Bin), 64);

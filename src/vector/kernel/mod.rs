@@ -262,15 +262,5 @@ impl Kernel {
     }
 }
 
-/// The bytes of little-endian f32s as f32s without copying; `None` when the memory or the CPU does not allow it.
-pub fn as_f32(bytes: &[u8]) -> Option<&[f32]> {
-    if cfg!(target_endian = "big") {
-        return None;
-    }
-    // SAFETY: every bit pattern is a valid f32, and `align_to` only returns whole, aligned ones.
-    let (before, floats, after) = unsafe { bytes.align_to::<f32>() };
-    (before.is_empty() && after.is_empty()).then_some(floats)
-}
-
 #[cfg(test)]
 mod tests;
