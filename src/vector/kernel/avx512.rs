@@ -3,12 +3,15 @@
 
 use std::arch::x86_64::*;
 
+use super::scan::{FEW_LIVE, WORD_ROWS, set_bits};
 use super::{PREFETCH_BYTES, Passed, QueryCodes, Rows, Screen, avx512_block};
 
 /// Bytes in a register.
 const WIDTH_BYTES: usize = 64;
 /// Rows whose lanes are added up together: one result per lane of a register.
 const GROUP_ROWS: usize = 16;
+/// As many bits as a group has rows.
+const GROUP_MASK: u64 = (1 << GROUP_ROWS) - 1;
 
 /// Proof that the CPU has AVX-512 VNNI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +35,20 @@ impl Avx512Vnni {
         // SAFETY: an `Avx512Vnni` is only made on a CPU that has both features.
         unsafe { avx512_block::screen(screens, rows, passed) }
     }
+
+    /// See [`super::Kernel::scan`], which checks the lengths.
+    pub(super) fn scan(
+        self,
+        screen: &Screen<'_>,
+        rows: &[u8],
+        scales: &[f32],
+        biases: &[f32],
+        live: &[u64],
+        offer: &mut dyn FnMut(usize, f32) -> f32,
+    ) {
+        // SAFETY: an `Avx512Vnni` is only made on a CPU that has both features.
+        unsafe { scan(screen, rows, scales, biases, live, offer) }
+    }
 }
 
 #[target_feature(enable = "avx512f,avx512vnni")]
@@ -42,17 +59,128 @@ fn dot_rows(query: &QueryCodes, rows: &[u8], out: &mut [i32]) {
     let (groups, single_out) = out.as_chunks_mut::<GROUP_ROWS>();
     let (group_rows, single_rows) = rows.split_at(groups.len() * GROUP_ROWS * row_bytes);
     for (rows, out) in group_rows.chunks_exact(GROUP_ROWS * row_bytes).zip(groups) {
-        let mut sums = [_mm512_setzero_si512(); GROUP_ROWS];
-        for (sum, row) in sums.iter_mut().zip(rows.chunks_exact(row_bytes)) {
-            *sum = dot(query, row);
-        }
-        let dots = _mm512_sub_epi32(add_lanes(sums), _mm512_set1_epi32(offset));
+        let dots = _mm512_sub_epi32(add_lanes(group_sums(query, rows)), _mm512_set1_epi32(offset));
         // SAFETY: writes the 64 bytes of the array.
         unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), dots) };
     }
     for (row, out) in single_rows.chunks_exact(row_bytes).zip(single_out) {
         *out = _mm512_reduce_add_epi32(dot(query, row)).wrapping_sub(offset);
     }
+}
+
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn scan(
+    screen: &Screen<'_>,
+    rows: &[u8],
+    scales: &[f32],
+    biases: &[f32],
+    live: &[u64],
+    offer: &mut dyn FnMut(usize, f32) -> f32,
+) {
+    let query = screen.codes.codes().as_chunks::<WIDTH_BYTES>().0;
+    let row_bytes = query.len() * WIDTH_BYTES;
+    let (factor, offset) = (_mm512_set1_ps(screen.factor), _mm512_set1_ps(screen.offset));
+    let too_much = _mm512_set1_epi32(screen.codes.offset());
+    let mut threshold = screen.threshold;
+    let (groups, rest) = scales.as_chunks::<GROUP_ROWS>();
+    for (group, scales) in groups.iter().enumerate() {
+        let first = group * GROUP_ROWS;
+        let live = live[first / WORD_ROWS] >> (first % WORD_ROWS) & GROUP_MASK;
+        let rows = &rows[first * row_bytes..][..GROUP_ROWS * row_bytes];
+        if live.count_ones() <= FEW_LIVE {
+            for at in set_bits(live) {
+                let bias = biases.get(first + at).copied().unwrap_or(0.0);
+                let dot = lone_dot(screen, &rows[at * row_bytes..][..row_bytes]);
+                let score = screen.score(dot, scales[at], bias);
+                if score >= threshold {
+                    threshold = offer(first + at, score);
+                }
+            }
+            continue;
+        }
+        let dots = _mm512_sub_epi32(add_lanes(group_sums(query, rows)), too_much);
+        // SAFETY: both read the 64 bytes of an array.
+        let (scale, bias) = unsafe {
+            let bias = biases.get(first..first + GROUP_ROWS);
+            let bias = bias.map_or(_mm512_setzero_ps(), |bias| _mm512_loadu_ps(bias.as_ptr()));
+            (_mm512_loadu_ps(scales.as_ptr()), bias)
+        };
+        let product = _mm512_mul_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(dots), scale), factor);
+        let scores = _mm512_add_ps(_mm512_add_ps(product, bias), offset);
+        let reached = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(scores, _mm512_set1_ps(threshold));
+        let passing = u64::from(reached) & live;
+        if passing != 0 {
+            threshold = offer_group(scores, passing, first, threshold, offer);
+        }
+    }
+    let first = groups.len() * GROUP_ROWS;
+    for (at, &scale) in (first..).zip(rest) {
+        if live[at / WORD_ROWS] >> (at % WORD_ROWS) & 1 == 1 {
+            let bias = biases.get(at).copied().unwrap_or(0.0);
+            let score = screen.score(lone_dot(screen, &rows[at * row_bytes..][..row_bytes]), scale, bias);
+            if score >= threshold {
+                threshold = offer(at, score);
+            }
+        }
+    }
+}
+
+/// Offers the rows of a group whose bits are set, and gives the threshold after that.
+#[cold]
+#[target_feature(enable = "avx512f")]
+fn offer_group(
+    scores: __m512,
+    passing: u64,
+    first: usize,
+    mut threshold: f32,
+    offer: &mut dyn FnMut(usize, f32) -> f32,
+) -> f32 {
+    let mut written = [0.0f32; GROUP_ROWS];
+    // SAFETY: writes the 64 bytes of the array.
+    unsafe { _mm512_storeu_ps(written.as_mut_ptr(), scores) };
+    for at in set_bits(passing) {
+        if written[at] >= threshold {
+            threshold = offer(first + at, written[at]);
+        }
+    }
+    threshold
+}
+
+/// Lane-wise sums of products of `query` with each row of a group.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn group_sums(query: &[[i8; WIDTH_BYTES]], rows: &[u8]) -> [__m512i; GROUP_ROWS] {
+    // Short rows: a loop of known length keeps the query in registers.
+    if let Ok(query) = <&[_; 1]>::try_from(query) {
+        return short_sums(query, rows);
+    }
+    if let Ok(query) = <&[_; 2]>::try_from(query) {
+        return short_sums(query, rows);
+    }
+    let mut sums = [_mm512_setzero_si512(); GROUP_ROWS];
+    for (sum, row) in sums.iter_mut().zip(rows.chunks_exact(query.len() * WIDTH_BYTES)) {
+        *sum = dot(query, row);
+    }
+    sums
+}
+
+/// [`group_sums`] for rows of N registers.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn short_sums<const N: usize>(query: &[[i8; WIDTH_BYTES]; N], rows: &[u8]) -> [__m512i; GROUP_ROWS] {
+    let mut sums = [_mm512_setzero_si512(); GROUP_ROWS];
+    for (sum, row) in sums.iter_mut().zip(rows.as_chunks::<WIDTH_BYTES>().0.as_chunks::<N>().0) {
+        *sum = dot(query, row.as_flattened());
+    }
+    sums
+}
+
+/// The dot product with one row.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn lone_dot(screen: &Screen<'_>, row: &[u8]) -> i32 {
+    let query = screen.codes.codes().as_chunks::<WIDTH_BYTES>().0;
+    _mm512_reduce_add_epi32(dot(query, row)).wrapping_sub(screen.codes.offset())
 }
 
 /// Lane-wise sums of products of `query` with one row.

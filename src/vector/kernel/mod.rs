@@ -28,6 +28,7 @@ mod emulator;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
+mod scan;
 mod screen;
 
 #[cfg(target_arch = "x86_64")]
@@ -37,6 +38,7 @@ pub use {amx::Amx, avx_vnni::AvxVnni, avx2::Avx2, avx512::Avx512Vnni};
 use neon::Products;
 #[cfg(target_arch = "aarch64")]
 pub use neon::{Neon, NeonDot};
+pub use scan::set_bits;
 use screen::Rows;
 pub use screen::{Passed, Screen};
 

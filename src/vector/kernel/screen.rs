@@ -18,6 +18,13 @@ pub struct Screen<'a> {
     pub threshold: f32,
 }
 
+impl Screen<'_> {
+    /// The score of a row. All kernels compute it in this order, so that theirs are equal to the last bit.
+    pub(super) fn score(&self, dot: i32, scale: f32, bias: f32) -> f32 {
+        dot as f32 * scale * self.factor + bias + self.offset
+    }
+}
+
 /// A row that passed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Passed {
@@ -64,14 +71,14 @@ impl Rows<'_> {
     }
 }
 
-/// Screens rows for one query after the other. The order of the operations is binding for all kernels.
+/// Screens rows for one query after the other.
 pub(super) fn one_by_one(kernel: Kernel, screens: &[Screen<'_>], rows: Rows<'_>, passed: &mut Vec<Passed>) {
     let mut dots = vec![0; rows.len()];
     for (query, screen) in (0..).zip(screens) {
         kernel.dot_rows(screen.codes, rows.codes, &mut dots);
         for (at, ((row, &dot), &scale)) in (rows.first..).zip(&dots).zip(rows.scales).enumerate() {
             let bias = rows.biases.get(at).copied().unwrap_or(0.0);
-            let score = dot as f32 * scale * screen.factor + bias + screen.offset;
+            let score = screen.score(dot, scale, bias);
             if score >= screen.threshold {
                 passed.push(Passed { query, row, score });
             }

@@ -67,6 +67,35 @@ impl Case {
         }
         self.check_screen(kernel, false);
         self.check_screen(kernel, true);
+        self.check_scan(kernel);
+    }
+
+    /// A scan offers exactly the live rows that reach the threshold of that moment.
+    fn check_scan(&self, kernel: Kernel) {
+        let scales: Vec<f32> = (0..self.row_count).map(|row| 0.5 + row as f32).collect();
+        let biases: Vec<f32> = (0..self.row_count).map(|row| row as f32 - 3.0).collect();
+        let (codes, dots) = (&self.queries[0], &self.dots[0]);
+        for live_pattern in [u64::MAX, 0, 0x8000_0000_0000_0001, 0x00ff_5555_0008_1000] {
+            let live = vec![live_pattern; self.row_count.div_ceil(64)];
+            for (biases, rises) in [(&[][..], false), (&biases[..], true)] {
+                let screen = Screen { codes, factor: 0.25, offset: 2.0, threshold: f32::NEG_INFINITY };
+                let mut threshold = f32::NEG_INFINITY;
+                let mut expected = Vec::new();
+                for (row, &dot) in dots.iter().enumerate() {
+                    let score = dot as f32 * scales[row] * 0.25 + biases.get(row).unwrap_or(&0.0) + 2.0;
+                    if live_pattern >> (row % 64) & 1 == 1 && score >= threshold {
+                        expected.push((row, score));
+                        threshold = if rises { score } else { threshold };
+                    }
+                }
+                let mut offered = Vec::new();
+                kernel.scan(&screen, &self.rows, &scales, biases, &live, &mut |row, score| {
+                    offered.push((row, score));
+                    if rises { score } else { f32::NEG_INFINITY }
+                });
+                assert_eq!(offered, expected, "{} {live_pattern:x}", kernel.name());
+            }
+        }
     }
 
     /// Screening finds exactly what the plain dot products say, scores equal to the last bit.
