@@ -7,13 +7,13 @@ use std::cell::RefCell;
 use std::hint::black_box;
 use std::time::Instant;
 
+use vecdis::vector::arena::Run;
 use vecdis::vector::kernel::{Kernel, QueryCodes};
 use vecdis::vector::{CODE_ALIGN_BYTES, Layout, Metric, Quantization, Query, TopK};
 
 const ROWS: usize = 100_000;
 const DIMS: [usize; 3] = [128, 384, 768];
 const ROUNDS: usize = 21;
-const BLOCK_ROWS: usize = 1024;
 
 fn main() {
     println!("{ROWS} rows, median of {ROUNDS} rounds, one thread");
@@ -37,7 +37,7 @@ fn bench(dim: usize) {
     type Task<'a> = (&'static str, Box<dyn FnMut() + 'a>);
     let mut tasks: Vec<Task> = vec![
         ("plain read", Box::new(|| _ = black_box(read(rows)))),
-        ("scan", Box::new(|| _ = black_box(scan(&query, &layout, rows, &scales)))),
+        ("scan", Box::new(|| _ = black_box(scan(&query, rows, &scales)))),
     ];
     for kernel in Kernel::supported() {
         let (codes, dots) = (&codes, &dots);
@@ -67,15 +67,15 @@ fn read(bytes: &[u8]) -> u64 {
     bytes.as_chunks().0.iter().fold(0u64, |sum, &word| sum.wrapping_add(u64::from_le_bytes(word)))
 }
 
-fn scan(query: &Query, layout: &Layout, rows: &[u8], scales: &[f32]) -> Vec<(f32, u64)> {
+fn scan(query: &Query, rows: &[u8], scales: &[f32]) -> Vec<(f32, u64)> {
     let mut top = TopK::new(10);
-    let (mut scores, live) = ([0.0f32; BLOCK_ROWS], [u64::MAX; BLOCK_ROWS / 64]);
-    let blocks = rows.chunks(BLOCK_ROWS * layout.code_bytes()).zip(scales.chunks(BLOCK_ROWS));
-    for (i, (rows, scales)) in blocks.enumerate() {
-        let scores = &mut scores[..scales.len()];
-        query.score_rows(rows, scales, &[], scores);
-        top.offer_block(scores, (i * BLOCK_ROWS) as u64, &live);
-    }
+    let live = vec![u64::MAX; scales.len().div_ceil(64)];
+    let (codes, none) = (rows, &[][..]);
+    let run = Run { first: 0, codes, originals: none, scales, biases: none, norms: none, residuals: none };
+    query.scan(&run, &live, top.threshold(), &mut |at, score| {
+        top.push(score, at as u64);
+        top.threshold()
+    });
     top.into_sorted()
 }
 

@@ -8,6 +8,7 @@ pub mod chunk;
 pub mod compaction;
 pub mod filter;
 pub mod filter_cache;
+mod found;
 pub mod ids;
 pub mod names;
 mod scan;

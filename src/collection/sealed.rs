@@ -181,6 +181,7 @@ impl SealedRows {
             originals,
             scales: &as_floats(&self.scales)[..len],
             biases: &as_floats(&self.biases)[..if self.shape.biased { len } else { 0 }],
+            norms: &as_floats(&self.norms)[..len],
             residuals: &as_floats(&self.residuals)[..len],
         }
     }

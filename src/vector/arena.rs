@@ -122,8 +122,31 @@ pub struct Run<'a> {
     pub scales: &'a [f32],
     /// One bias per row, or nothing when the metric has none.
     pub biases: &'a [f32],
+    /// One norm per row.
+    pub norms: &'a [f32],
     /// One residual per row.
     pub residuals: &'a [f32],
+}
+
+impl<'a> Run<'a> {
+    /// Rows `start..end` of the run.
+    pub fn rows(&self, start: usize, end: usize) -> Run<'a> {
+        let rows = self.scales.len().max(1);
+        let floats = |all: &'a [f32]| {
+            let width = all.len() / rows;
+            &all[start * width..end * width]
+        };
+        let code_bytes = self.codes.len() / rows;
+        Run {
+            first: self.first + start,
+            codes: &self.codes[start * code_bytes..end * code_bytes],
+            originals: floats(self.originals),
+            scales: floats(self.scales),
+            biases: floats(self.biases),
+            norms: floats(self.norms),
+            residuals: floats(self.residuals),
+        }
+    }
 }
 
 /// Sizes of one row's arrays.
@@ -355,6 +378,7 @@ impl RowArena {
                     originals: block.originals.read(0, originals),
                     scales: block.scales.read(0, rows),
                     biases: block.biases.read(0, if self.shape.biased { rows } else { 0 }),
+                    norms: block.norms.read(0, rows),
                     residuals: block.residuals.read(0, rows),
                 })
             }

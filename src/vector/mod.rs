@@ -7,14 +7,16 @@
 //! | file | job |
 //! |---|---|
 //! | `quant.rs` | vector -> code and scalars, and back |
-//! | `query.rs` | a prepared query: approximate scores from codes, exact score from the f32 original |
+//! | `query.rs` | a prepared query: scans rows by their codes, and scores an f32 original exactly |
 //! | `kernel/` | the int8 dot product, one file per instruction set |
 //! | `arena.rs` | rows in memory that one thread appends to while others read |
+//! | `bounds.rs` | between which a true score lies, given the score from codes |
 //! | `exact.rs` | f32 arithmetic: dot product, squared distance, norm |
 //! | `topk.rs` | the best k of a stream of scores |
 //! | `projection.rs` | REDUCE: a fixed random-like projection to fewer dimensions |
 
 pub mod arena;
+pub mod bounds;
 pub mod exact;
 pub mod kernel;
 pub mod projection;

@@ -2,13 +2,12 @@
 
 use simsimd::BinarySimilarity;
 
+use super::arena::Run;
 use super::exact::{self, to_f32};
-use super::kernel::{Kernel, QueryCodes, Screen};
+use super::kernel::{Kernel, QueryCodes, Screen, set_bits};
 use super::quant::{Scalars, encode, int8_code};
 use super::{Layout, Metric, Quantization};
 
-/// Rows whose integer dot products are kept on the stack at a time.
-const BLOCK_ROWS: usize = 256;
 /// One over a norm: within these, products of two vectors neither overflow an f32 nor lose digits at its lower end.
 const FAST_SCALES: std::ops::Range<f64> = 1e-15..1e15;
 
@@ -74,46 +73,57 @@ impl Query {
         &self.scalars
     }
 
-    /// Approximate scores, from codes. `codes` holds `out.len()` rows of `layout.code_bytes()` bytes, one after the
-    /// other; `scales` and `biases` are the rows' scalars (`biases` is only read for L2 and may be empty otherwise).
+    /// Scores neighbouring rows and offers those that are live (bit i % 64 of `live[i / 64]`) and reach the threshold, in their
+    /// order: `offer` takes the number of the row within the run and its score, and gives the threshold from then on.
     ///
-    /// The score is that of the vectors the two codes stand for: for COSINE and IP with Int8 their inner product, for L2
-    /// minus their squared distance; for Bin 1 - 2 * hamming / dim. It is always finite.
-    ///
-    /// # Panics
-    /// If the lengths do not match, or rows of this layout have no codes.
-    pub fn score_rows(&self, codes: &[u8], scales: &[f32], biases: &[f32], out: &mut [f32]) {
-        assert_eq!(codes.len(), out.len() * self.layout.code_bytes(), "whole rows, one for each score");
-        assert_eq!(scales.len(), out.len(), "one scale per row");
-        let needs_biases = self.layout.metric == Metric::L2;
-        assert!(!needs_biases || biases.len() == out.len(), "one bias per row");
-        match &self.codes {
-            Codes::None => unreachable!("rows without codes are scored by `score_originals`"),
-            Codes::Int8(query) => self.score_int8(query, codes, scales, biases, out),
-            Codes::Bin(query) => self.score_bin(query, codes, scales, out),
-        }
-    }
-
-    /// Scores of rows that are kept as f32 originals only. `originals` holds `out.len()` rows of `layout.dim` components;
-    /// `scales` are the rows' scalars, used for COSINE. The score is [`Query::exact`], summed in f32.
+    /// The score is that of the vectors the two codes stand for: for COSINE and IP with Int8 their inner product, for L2 minus
+    /// their squared distance; for Bin 1 - 2 * hamming / dim. Without codes it is [`Query::exact`], summed in f32. It is
+    /// always finite.
     ///
     /// # Panics
     /// If the lengths do not match.
-    pub fn score_originals(&self, originals: &[f32], scales: &[f32], out: &mut [f32]) {
-        assert_eq!(originals.len(), out.len() * self.layout.dim, "whole rows, one for each score");
+    pub fn scan(
+        &self,
+        rows: &Run<'_>,
+        live: &[u64],
+        threshold: f32,
+        offer: &mut dyn FnMut(usize, f32) -> f32,
+    ) {
+        match &self.codes {
+            Codes::Int8(codes) => {
+                let (low, high) = self.score_range();
+                let screen = self.screen_with(codes, threshold);
+                let mut offer = |at: usize, score: f32| offer(at, score.clamp(low, high));
+                self.kernel.scan(&screen, rows.codes, rows.scales, rows.biases, live, &mut offer);
+            }
+            Codes::Bin(query) => {
+                let row_bytes = self.layout.code_bytes();
+                let score = |at: usize| {
+                    self.score_signs(query, &rows.codes[at * row_bytes..][..row_bytes], rows.scales[at])
+                };
+                scan_each(rows.scales.len(), live, threshold, score, offer);
+            }
+            Codes::None => {
+                let dim = self.layout.dim;
+                let score =
+                    |at: usize| self.score_original(&rows.originals[at * dim..][..dim], rows.scales[at]);
+                scan_each(rows.scales.len(), live, threshold, score, offer);
+            }
+        }
+    }
+
+    /// [`Query::exact`], summed in f32. `scale` is the row's.
+    fn score_original(&self, row: &[f32], scale: f32) -> f32 {
         let query_scale = if self.norm > 0.0 { 1.0 / self.norm } else { 0.0 };
-        let rows = originals.chunks_exact(self.layout.dim).zip(scales);
-        for ((row, &scale), score) in rows.zip(out) {
-            let scale = f64::from(scale);
-            let fast = FAST_SCALES.contains(&scale) && FAST_SCALES.contains(&query_scale);
-            *score = match self.layout.metric {
-                Metric::Cosine if fast => {
-                    to_f32((exact::fast_dot(&self.original, row) * scale * query_scale).clamp(-1.0, 1.0))
-                }
-                Metric::Cosine => self.exact(row),
-                Metric::Ip => finite_or(exact::fast_dot(&self.original, row), 0.0),
-                Metric::L2 => finite_or(0.0 - exact::fast_squared_distance(&self.original, row), f32::MIN),
-            };
+        let scale = f64::from(scale);
+        let fast = FAST_SCALES.contains(&scale) && FAST_SCALES.contains(&query_scale);
+        match self.layout.metric {
+            Metric::Cosine if fast => {
+                to_f32((exact::fast_dot(&self.original, row) * scale * query_scale).clamp(-1.0, 1.0))
+            }
+            Metric::Cosine => self.exact(row),
+            Metric::Ip => finite_or(exact::fast_dot(&self.original, row), 0.0),
+            Metric::L2 => finite_or(0.0 - exact::fast_squared_distance(&self.original, row), f32::MIN),
         }
     }
 
@@ -145,54 +155,47 @@ impl Query {
         }
     }
 
-    fn score_int8(&self, query: &QueryCodes, codes: &[u8], scales: &[f32], biases: &[f32], out: &mut [f32]) {
-        let mut dots = [0i32; BLOCK_ROWS];
-        let blocks = codes.chunks(BLOCK_ROWS * self.layout.code_bytes()).zip(out.chunks_mut(BLOCK_ROWS));
-        for (i, (codes, out)) in blocks.enumerate() {
-            let dots = &mut dots[..out.len()];
-            self.kernel.dot_rows(query, codes, dots);
-            let rows = i * BLOCK_ROWS..i * BLOCK_ROWS + out.len();
-            let biases = if biases.is_empty() { biases } else { &biases[rows.clone()] };
-            self.scores_from_dots(dots, &scales[rows], biases, out);
+    /// The query as the kernel screens rows with it, for scores from `threshold` on; `None` unless rows are int8. The
+    /// scores are those of [`Query::scan`], not cut off at the ends of their range.
+    pub fn screen(&self, threshold: f32) -> Option<Screen<'_>> {
+        match &self.codes {
+            Codes::Int8(codes) => Some(self.screen_with(codes, threshold)),
+            Codes::Bin(_) | Codes::None => None,
         }
     }
 
-    /// The query as the kernel screens rows with it, for scores from `threshold` on; `None` unless rows are int8. The
-    /// scores are those of [`Query::score_rows`], not cut off at the ends of their range.
-    pub fn screen(&self, threshold: f32) -> Option<Screen<'_>> {
-        let Codes::Int8(codes) = &self.codes else { return None };
-        let scale = self.scalars.scale;
-        Some(match self.layout.metric {
+    fn screen_with<'a>(&self, codes: &'a QueryCodes, threshold: f32) -> Screen<'a> {
+        // Times a factor of 0, an overflow would be NaN, and a row that is NaN is never found.
+        let scale = self.scalars.scale.max(f32::from_bits(1));
+        match self.layout.metric {
             // -||q - x||^2 = 2 q.x - ||x||^2 - ||q||^2
             Metric::L2 => Screen { codes, factor: 2.0 * scale, offset: self.scalars.bias, threshold },
             Metric::Cosine | Metric::Ip => Screen { codes, factor: scale, offset: 0.0, threshold },
-        })
-    }
-
-    /// Scores from the integer dot products of the codes.
-    fn scores_from_dots(&self, dots: &[i32], scales: &[f32], biases: &[f32], out: &mut [f32]) {
-        let (low, high) = self.score_range();
-        let query_scale = self.scalars.scale;
-        let products = dots.iter().zip(scales).map(|(&dot, &scale)| dot as f32 * scale * query_scale);
-        // `max` then `min` also turns a NaN (which takes overflow and underflow at once) into the worst score.
-        if self.layout.metric == Metric::L2 {
-            let query_bias = self.scalars.bias;
-            for ((out, product), bias) in out.iter_mut().zip(products).zip(biases) {
-                *out = (2.0 * product + bias + query_bias).max(low).min(high);
-            }
-        } else {
-            for (out, product) in out.iter_mut().zip(products) {
-                *out = product.max(low).min(high);
-            }
         }
     }
 
-    fn score_bin(&self, query: &[u8], codes: &[u8], scales: &[f32], out: &mut [f32]) {
-        let per_bit = 2.0 / self.layout.dim as f64;
-        let rows = codes.chunks_exact(self.layout.code_bytes());
-        for ((row, &scale), out) in rows.zip(scales).zip(out) {
-            let hamming = u8::hamming(query, row).unwrap_or_else(|| hamming_distance(query, row));
-            *out = to_f32(1.0 - hamming * per_bit) * scale * self.scalars.scale;
+    /// Score of a row of signs.
+    fn score_signs(&self, query: &[u8], row: &[u8], scale: f32) -> f32 {
+        let hamming = u8::hamming(query, row).unwrap_or_else(|| hamming_distance(query, row));
+        to_f32(1.0 - hamming * 2.0 / self.layout.dim as f64) * scale * self.scalars.scale
+    }
+}
+
+/// Offers the live rows whose score reaches the threshold, scored one by one.
+fn scan_each(
+    rows: usize,
+    live: &[u64],
+    mut threshold: f32,
+    score: impl Fn(usize) -> f32,
+    offer: &mut dyn FnMut(usize, f32) -> f32,
+) {
+    assert_eq!(live.len(), rows.div_ceil(u64::BITS as usize), "a live bit for every row");
+    for (word, &live) in live.iter().enumerate() {
+        for at in set_bits(live).map(|bit| word * u64::BITS as usize + bit).take_while(|&at| at < rows) {
+            let score = score(at);
+            if score >= threshold {
+                threshold = offer(at, score);
+            }
         }
     }
 }
@@ -240,13 +243,22 @@ mod tests {
     }
 
     fn scores(query: &Query, rows: &Rows) -> Vec<f32> {
+        let with_codes = query.layout.quantization != Quantization::F32;
+        let run = Run {
+            first: 0,
+            codes: &rows.codes,
+            originals: if with_codes { &[] } else { &rows.originals },
+            scales: &rows.scales,
+            biases: if query.layout.metric == Metric::L2 { &rows.biases } else { &[] },
+            norms: &[],
+            residuals: &[],
+        };
         let mut out = vec![f32::NAN; rows.scales.len()];
-        if query.layout.quantization == Quantization::F32 {
-            query.score_originals(&rows.originals, &rows.scales, &mut out);
-            return out;
-        }
-        let biases: &[f32] = if query.layout.metric == Metric::L2 { &rows.biases } else { &[] };
-        query.score_rows(&rows.codes, &rows.scales, biases, &mut out);
+        let live = vec![u64::MAX; out.len().div_ceil(64)];
+        query.scan(&run, &live, f32::NEG_INFINITY, &mut |at, score| {
+            out[at] = score;
+            f32::NEG_INFINITY
+        });
         out
     }
 
@@ -400,7 +412,7 @@ mod tests {
 
     #[test]
     fn scores_of_huge_vectors_are_finite() {
-        let vectors = vec![vec![f32::MAX; 70], vec![f32::MIN; 70], vec![1.0; 70], vec![0.0; 70]];
+        let vectors = [f32::MAX, f32::MIN, 1.0, 0.0, -1e-45].map(|component| vec![component; 70]);
         for metric in METRICS {
             for quantization in QUANTIZATIONS {
                 let layout = Layout { dim: 70, metric, quantization };
