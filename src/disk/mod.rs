@@ -33,7 +33,7 @@ pub mod state;
 mod tmp_file;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod sim;
 
 pub use real::RealDisk;
 
@@ -143,6 +143,10 @@ pub trait Disk: Send + Sync {
 
     /// Cuts a file to `len_bytes`; durable after [`Disk::sync_file`].
     fn truncate(&self, name: &str, len_bytes: u64) -> Result<(), DiskError>;
+
+    /// Writes the bytes of a file from `offset` to its end over themselves. After a failed sync the operating system
+    /// takes them for durable although they may not be; written again, the next [`Disk::sync_file`] makes them so.
+    fn rewrite(&self, name: &str, offset: u64) -> Result<(), DiskError>;
 
     /// Makes content and length of a file durable.
     fn sync_file(&self, name: &str) -> Result<(), DiskError>;

@@ -2,12 +2,16 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
 
 use super::lock::FolderLock;
 use super::{Disk, DiskError, DiskFile, DiskSync, map};
+
+/// Bytes that [`Disk::rewrite`] reads and writes at once.
+const REWRITE_BUFFER_BYTES: usize = 1 << 20;
 
 /// A data folder, locked for this process for as long as the value lives.
 #[derive(Debug)]
@@ -100,6 +104,22 @@ impl Disk for RealDisk {
 
     fn truncate(&self, name: &str, len_bytes: u64) -> Result<(), DiskError> {
         self.run(name, |path| OpenOptions::new().write(true).open(path)?.set_len(len_bytes))
+    }
+
+    fn rewrite(&self, name: &str, offset: u64) -> Result<(), DiskError> {
+        self.run(name, |path| {
+            let file = OpenOptions::new().read(true).write(true).open(path)?;
+            let mut buffer = vec![0; REWRITE_BUFFER_BYTES];
+            let mut at = offset;
+            loop {
+                let read = file.read_at(&mut buffer, at)?;
+                if read == 0 {
+                    return Ok(());
+                }
+                file.write_all_at(&buffer[..read], at)?;
+                at += read as u64;
+            }
+        })
     }
 
     fn sync_file(&self, name: &str) -> Result<(), DiskError> {
@@ -195,6 +215,8 @@ mod tests {
         disk.sync_folder("chunks").unwrap();
         disk.sync_folder("").unwrap();
         assert_eq!(disk.list("chunks").unwrap(), ["chunks/b"]);
+        assert_eq!(disk.read("chunks/b").unwrap(), b"hello you");
+        disk.rewrite("chunks/b", 3).unwrap();
         assert_eq!(disk.read("chunks/b").unwrap(), b"hello you");
         disk.truncate("chunks/b", 5).unwrap();
         disk.sync_file("chunks/b").unwrap();

@@ -312,7 +312,7 @@ impl LazyInner {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::FailingDisk;
+    use super::super::sim::SimDisk;
     use super::*;
 
     const NAME: &str = "chunks/1.vdc";
@@ -335,7 +335,7 @@ mod tests {
 
     #[test]
     fn sections_come_back_aligned_and_outlive_the_file() {
-        let disk = FailingDisk::new();
+        let disk = SimDisk::new();
         let content = originals(3 * LAZY_BLOCK_BYTES + 5);
         let pin = write(&disk, &content);
         let file = SectionFile::open(&disk, NAME, Some(pin)).unwrap();
@@ -368,7 +368,7 @@ mod tests {
 
     #[test]
     fn every_flipped_byte_is_detected_before_it_is_used() {
-        let disk = FailingDisk::new();
+        let disk = SimDisk::new();
         let pin = write(&disk, &originals(300));
         let bytes = disk.read(NAME).unwrap();
         let table_end = CONTAINER_HEADER_BYTES + SECTIONS.open_container(NAME, &bytes).unwrap().0.len();
@@ -399,7 +399,7 @@ mod tests {
 
     #[test]
     fn a_bad_block_does_not_hide_the_good_ones() {
-        let disk = FailingDisk::new();
+        let disk = SimDisk::new();
         let content = originals(70 * LAZY_BLOCK_BYTES);
         write(&disk, &content);
         let mut bytes = disk.read(NAME).unwrap();
@@ -422,7 +422,7 @@ mod tests {
 
     #[test]
     fn another_file_or_a_newer_one_is_refused() {
-        let disk = FailingDisk::new();
+        let disk = SimDisk::new();
         let pin = write(&disk, b"old");
         assert_ne!(write(&disk, b"new"), pin);
         assert!(matches!(SectionFile::open(&disk, NAME, Some(pin)), Err(DiskError::Corrupt { .. })));
@@ -436,7 +436,7 @@ mod tests {
 
     #[test]
     fn a_failed_write_leaves_the_old_file_and_nothing_else() {
-        let disk = FailingDisk::new();
+        let disk = SimDisk::new();
         let pin = write(&disk, b"old");
         let section = || [Section { tag: 1, parts: vec![b"new"], lazy: false }];
         disk.fail_writes(true);

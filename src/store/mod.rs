@@ -14,6 +14,8 @@ pub mod state;
 mod syncer;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_crash;
 mod writer;
 
 use std::sync::atomic::Ordering;

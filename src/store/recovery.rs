@@ -64,6 +64,8 @@ pub fn recover(disk: &dyn Disk) -> Result<Recovered, StoreError> {
     if let Some(cut) = &replayed.cut {
         warn!("the last record of {} was torn; {} bytes after {} were cut", cut.file, cut.bytes, cut.offset);
     }
+    // What a sync before the start failed to make durable is made so before anything relies on it.
+    disk.sync_folder("")?;
     if let Some(manifest) = &manifest {
         remove_old(disk, manifest, &snapshot)?;
     }

@@ -15,7 +15,7 @@ use crate::disk::RealDisk;
 use crate::vector::{Layout, Metric, Quantization, Query};
 
 const DIM: usize = 8;
-const NAMESPACE: NamespaceId = NamespaceId(0);
+pub(super) const NAMESPACE: NamespaceId = NamespaceId(0);
 
 struct Ops<F> {
     run: Option<F>,
@@ -34,7 +34,10 @@ impl<F: FnOnce(&mut Txn<'_>) + Send> Job for Ops<F> {
     }
 }
 
-fn write(store: &Store, run: impl FnOnce(&mut Txn<'_>) + Send + 'static) -> Result<(), WriteError> {
+pub(super) fn write(
+    store: &Store,
+    run: impl FnOnce(&mut Txn<'_>) + Send + 'static,
+) -> Result<(), WriteError> {
     let (done, outcome) = channel();
     store.write(Box::new(Ops { run: Some(run), done }));
     outcome.recv().unwrap()
@@ -46,15 +49,15 @@ fn open(folder: &Path, appendonly: bool) -> Store {
     Store::open(disk, &config, &Arc::default()).unwrap()
 }
 
-fn key(name: &str) -> Key {
+pub(super) fn key(name: &str) -> Key {
     Key::new(Bytes::copy_from_slice(name.as_bytes()))
 }
 
-fn vector(seed: u32) -> Vec<f32> {
+pub(super) fn vector(seed: u32) -> Vec<f32> {
     (0..DIM).map(|at| ((seed as f32 + 1.0) * (at as f32 + 1.3)).sin()).collect()
 }
 
-fn add(name: &str, element: &str, seed: u32, attributes: Option<String>) -> Change {
+pub(super) fn add(name: &str, element: &str, seed: u32, attributes: Option<String>) -> Change {
     let layout = Layout { dim: DIM, metric: Metric::Cosine, quantization: Quantization::Int8 };
     Change::Add {
         namespace: NAMESPACE,
