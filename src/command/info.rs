@@ -124,6 +124,9 @@ fn persistence(call: &Call<'_>, out: &mut String) {
     line(out, format_args!("compactions:{}", get(&checkpoints.compactions)));
     line(out, format_args!("aof_base_size:{}", get(&checkpoints.size_bytes)));
     line(out, format_args!("log_sequence:{}", call.snapshot.sequence));
+    let unsynced = call.snapshot.sequence.saturating_sub(get(&store.writes().synced));
+    line(out, format_args!("log_unsynced_records:{unsynced}"));
+    line(out, format_args!("log_failures:{}", get(&store.writes().failures)));
     line(out, format_args!("log_replayed_records:{}", store.replayed_records));
     line(out, format_args!("log_cut_bytes:{}", store.cut_bytes));
 }

@@ -170,6 +170,11 @@ impl LogWriter {
         Ok(())
     }
 
+    /// The failure after which this file was given up, met here or by a syncer.
+    pub fn failure(&self) -> Option<DiskError> {
+        self.shared.check().err()
+    }
+
     /// Name of the file.
     pub fn name(&self) -> &str {
         &self.shared.name

@@ -1,13 +1,17 @@
 //! The maintenance thread: seals full chunks, rewrites those with many dead rows (`compaction.rs`) and takes checkpoints,
 //! while writes go on.
 //!
+//! After a failure of the log a checkpoint is also how writes are taken up again: once all that was acknowledged is in
+//! it, the writer begins a new log file. This thread tries until it works.
+//!
 //! A checkpoint at sequence S: the writer begins a new log file and hands out the snapshot S; chunks of it that are
 //! closed are sealed; one state file holds the rest; the manifest makes it all count; what came before is removed.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
@@ -15,7 +19,7 @@ use tracing::{error, info};
 
 use super::archive;
 use super::state::{Key, NamespaceId, Snapshot};
-use super::writer::{Adopt, Message};
+use super::writer::{Adopt, Message, WriterStats};
 use super::{StoreError, WriteError};
 use crate::clock;
 use crate::collection::sealed::{ArraysV1, SealedRows};
@@ -33,9 +37,16 @@ pub(super) enum Task {
     Compact { namespace: NamespaceId, key: Key, uid: u64 },
     /// Take a checkpoint and say how it went.
     Checkpoint(Option<oneshot::Sender<Result<(), StoreError>>>),
+    /// The log failed: take a checkpoint, so that writes can go on.
+    Resume,
     /// End.
     Stop,
 }
+
+/// Pause before the second try to take up writes after the log failed; doubles from try to try.
+const RESUME_PAUSE_MIN: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 100 });
+/// The longest such pause.
+const RESUME_PAUSE_MAX: Duration = Duration::from_millis(if cfg!(test) { 4 } else { 5000 });
 
 /// What is known of checkpoints, for INFO, LASTSAVE and the writer.
 #[derive(Default)]
@@ -61,11 +72,13 @@ pub(super) struct Maintenance {
     pub published: Arc<ArcSwap<Snapshot>>,
     pub writer: Sender<Message>,
     pub stats: Arc<CheckpointStats>,
+    pub writes: Arc<WriterStats>,
 }
 
 impl Maintenance {
     pub fn run(self, tasks: &Receiver<Task>) {
-        while let Ok(task) = tasks.recv() {
+        let mut pause = RESUME_PAUSE_MIN;
+        while let Some(task) = self.next_task(tasks, &mut pause) {
             match task {
                 Task::Seal { namespace, key } => {
                     let snapshot = self.published.load_full();
@@ -78,37 +91,68 @@ impl Maintenance {
                 }
                 Task::Compact { namespace, key, uid } => match self.compact(namespace, &key, uid) {
                     Ok(true) if !self.stats.running.swap(true, Ordering::AcqRel) => {
-                        self.run_checkpoint(None);
+                        // Told in the log; the next one removes the files too.
+                        drop(self.run_checkpoint());
                     }
                     Ok(_) => {}
                     // The chunks stay as they are; it is tried again after the next checkpoint.
                     Err(error) => error!("chunks could not be rewritten: {error}"),
                 },
-                Task::Checkpoint(reply) => self.run_checkpoint(reply),
+                Task::Checkpoint(reply) => {
+                    let result = self.run_checkpoint();
+                    if let Some(reply) = reply {
+                        drop(reply.send(result));
+                    }
+                }
+                Task::Resume => {
+                    // A checkpoint that somebody asked for does the same.
+                    if self.is_broken() && !self.stats.running.swap(true, Ordering::AcqRel) {
+                        // Told in the log, and tried again.
+                        drop(self.run_checkpoint());
+                    }
+                }
                 Task::Stop => return,
             }
         }
     }
 
-    fn run_checkpoint(&self, reply: Option<oneshot::Sender<Result<(), StoreError>>>) {
+    /// The next task; [`Task::Resume`] after a pause while writes are refused.
+    fn next_task(&self, tasks: &Receiver<Task>, pause: &mut Duration) -> Option<Task> {
+        if !self.is_broken() {
+            *pause = RESUME_PAUSE_MIN;
+            return tasks.recv().ok();
+        }
+        match tasks.recv_timeout(*pause) {
+            Ok(task) => Some(task),
+            Err(RecvTimeoutError::Timeout) => {
+                *pause = (*pause * 2).min(RESUME_PAUSE_MAX);
+                Some(Task::Resume)
+            }
+            Err(RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
+    fn is_broken(&self) -> bool {
+        self.writes.broken.load(Ordering::Relaxed)
+    }
+
+    fn run_checkpoint(&self) -> Result<(), StoreError> {
         let result = self.checkpoint();
         if let Err(error) = &result {
             error!("checkpoint failed: {error}");
         }
         self.stats.failed.store(result.is_err(), Ordering::Relaxed);
         self.stats.running.store(false, Ordering::Release);
-        if let Some(reply) = reply {
-            drop(reply.send(result));
-        }
+        result
     }
 
     fn checkpoint(&self) -> Result<(), StoreError> {
         let (reply, rotated) = channel();
         self.writer.send(Message::Rotate(reply)).map_err(|_| WriteError::Stopped)?;
-        let snapshot = rotated.recv().map_err(|_| WriteError::Stopped)??;
+        let snapshot = rotated.recv().map_err(|_| WriteError::Stopped)?;
         if snapshot.sequence == self.stats.sequence.load(Ordering::Relaxed) {
             self.stats.last_s.store(clock::now_ms() / 1000, Ordering::Relaxed);
-            return Ok(());
+            return self.resume_writes(snapshot.sequence);
         }
         let mut collections: Vec<_> = snapshot.collections().collect();
         collections.sort_by_key(|(_, _, collection)| collection.uid);
@@ -141,7 +185,18 @@ impl Maintenance {
         self.stats.size_bytes.store(size_bytes, Ordering::Relaxed);
         self.stats.sequence.store(snapshot.sequence, Ordering::Relaxed);
         info!("checkpoint at record {} done, {size_bytes} bytes", snapshot.sequence);
+        self.resume_writes(snapshot.sequence)?;
         remove_old(&*self.disk, &manifest, &self.published.load())
+    }
+
+    /// After a failure of the log: lets the writer go on, now that a checkpoint of `sequence` is durable.
+    fn resume_writes(&self, sequence: u64) -> Result<(), StoreError> {
+        if !self.is_broken() {
+            return Ok(());
+        }
+        let (reply, resumed) = channel();
+        self.writer.send(Message::Resume(sequence, reply)).map_err(|_| WriteError::Stopped)?;
+        Ok(resumed.recv().map_err(|_| WriteError::Stopped)??)
     }
 
     /// Seals the closed chunks of a collection that are in memory. Returns the version with them sealed.

@@ -111,6 +111,7 @@ impl Store {
             Arc::clone(&published),
             config,
             maintenance_sender.clone(),
+            writer_sender.clone(),
             Arc::clone(&writes),
             Arc::clone(&checkpoints),
         )?;
@@ -119,6 +120,7 @@ impl Store {
             published: Arc::clone(&published),
             writer: writer_sender.clone(),
             stats: Arc::clone(&checkpoints),
+            writes: Arc::clone(&writes),
         };
         let threads = vec![
             std::thread::spawn(move || writer.run(&messages)),

@@ -21,6 +21,9 @@ const POWER_CUTS: std::ops::Range<u64> = 0..6;
 /// Ways to lose what was not durable, tried at every moment.
 const POWER_CUTS_OF_A_MOMENT: std::ops::Range<u64> = 0..16;
 
+/// How often a write is tried after a failure, a millisecond apart.
+const RESUME_TRIES: u32 = 10_000;
+
 /// What a store holds, in plain maps.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Content(BTreeMap<Bytes, KeyContent>);
@@ -321,6 +324,21 @@ fn run_failing(failing: std::ops::Range<u64>, fault: Fault, policy: Fsync) -> bo
             let served = Content::of(&store.snapshot()).unwrap();
             assert!(served == contents[contents.len() - 1], "reads go on: {failing:?} {fault:?}");
         }
+        // The fault does not last, so the store takes up writes by itself, or never stopped.
+        let changes = [add("late", "x", 1, None)];
+        for _ in 0..RESUME_TRIES {
+            let content = contents[contents.len() - 1].with(&changes);
+            match write_all(&store, &changes) {
+                Ok(()) => {
+                    contents.push(content);
+                    refused.clear();
+                    break;
+                }
+                Err(_) => refused.push(content),
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        assert!(refused.is_empty(), "writes are taken again: {failing:?} {fault:?}");
         let _ = store.stop();
     }
     let allowed =
