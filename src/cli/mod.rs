@@ -1,9 +1,12 @@
-//! What the command line asks for besides serving: help, the version, the demo.
+//! What the command line asks for besides serving: help, the version, the subcommands.
 
+mod arguments;
+mod check;
 pub mod child;
 pub mod client;
 pub mod colours;
 pub mod demo;
+mod progress;
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -12,6 +15,11 @@ use std::process::ExitCode;
 use thiserror::Error;
 
 use crate::config::OPTIONS;
+use crate::store::StoreError;
+use arguments::Subcommand;
+
+/// All subcommands.
+static SUBCOMMANDS: &[Subcommand] = &[demo::SUBCOMMAND, check::SUBCOMMAND];
 
 /// Why a subcommand failed. Each displays as one line.
 #[derive(Debug, Error)]
@@ -46,7 +54,10 @@ pub enum CliError {
     },
     /// The arguments make no sense.
     #[error("{0}")]
-    Usage(&'static str),
+    Usage(String),
+    /// A data folder cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The server did not start.
     #[error("the server did not start: {0}")]
     Start(String),
@@ -59,41 +70,30 @@ impl CliError {
     }
 }
 
-/// What the arguments ask for besides serving.
-#[derive(Debug, PartialEq, Eq)]
-enum Action {
-    Print(String),
-    Demo,
-    Refuse(&'static str),
-}
-
 /// Does what the arguments (without the program's name) ask for besides serving, and gives the exit code;
 /// `None` when they ask for the server.
 pub fn run(args: &[String]) -> Option<ExitCode> {
-    let done = match action(args)? {
-        // `println!` would panic on a closed standard output (`vecdis --help | head -1`).
-        Action::Print(text) => io::stdout().write_all(text.as_bytes()).map_err(CliError::io("cannot print")),
-        Action::Demo => demo::run(&mut io::stdout()),
-        Action::Refuse(reason) => Err(CliError::Usage(reason)),
-    };
-    Some(match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "vecdis: {error}");
-            ExitCode::FAILURE
+    let (first, rest) = args.split_first()?;
+    let subcommand = SUBCOMMANDS.iter().find(|subcommand| subcommand.name == first);
+    let done = match (first.as_str(), subcommand) {
+        ("-v" | "--version", _) => print(&version()),
+        ("-h" | "--help", _) => print(&help()),
+        (_, None) => return None,
+        (_, Some(subcommand)) if matches!(rest, [word] if word == "--help" || word == "-h") => {
+            print(&subcommand.help())
         }
-    })
+        (_, Some(subcommand)) => subcommand.parse(rest).and_then(|arguments| (subcommand.run)(&arguments)),
+    };
+    Some(done.unwrap_or_else(|error| {
+        let _ = writeln!(io::stderr(), "vecdis: {error}");
+        ExitCode::from(subcommand.map_or(1, |subcommand| subcommand.failure_code))
+    }))
 }
 
-fn action(args: &[String]) -> Option<Action> {
-    let (first, rest) = args.split_first()?;
-    match first.as_str() {
-        "-v" | "--version" => Some(Action::Print(version())),
-        "-h" | "--help" => Some(Action::Print(help())),
-        "demo" if rest.is_empty() => Some(Action::Demo),
-        "demo" => Some(Action::Refuse("demo takes no arguments")),
-        _ => None,
-    }
+/// `println!` would panic on a closed standard output (`vecdis --help | head -1`).
+fn print(text: &str) -> Result<ExitCode, CliError> {
+    io::stdout().write_all(text.as_bytes()).map_err(CliError::io("cannot print"))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn version() -> String {
@@ -101,15 +101,18 @@ fn version() -> String {
 }
 
 fn help() -> String {
-    let mut text = String::from(
+    let subcommands: String = SUBCOMMANDS
+        .iter()
+        .map(|subcommand| format!("  vecdis {:<28}{}\n", subcommand.usage(), subcommand.summary))
+        .collect();
+    let mut text = format!(
         "Vecdis, a vector server that speaks the Redis protocol.
 
 Usage:
   vecdis [CONF] [--name value ...]   serve; CONF is a configuration file, or - for standard input;
                                      options win over the file, later ones over earlier ones
-  vecdis demo                        start a server of its own, load a small sample and search it
-  vecdis --version | -v              print the version
-  vecdis --help | -h                 print this text
+{subcommands}  vecdis --version | -v              print the version
+  vecdis --help | -h                 print this text; vecdis NAME --help tells more of a subcommand
 
 Sizes take the units k, m, g (powers of 1000) and kb, mb, gb (powers of 1024).
 Options (an option marked * can also be changed with CONFIG SET):
@@ -127,22 +130,20 @@ Options (an option marked * can also be changed with CONFIG SET):
 mod tests {
     use super::*;
 
-    fn words(line: &str) -> Vec<String> {
-        line.split_whitespace().map(str::to_owned).collect()
-    }
-
     #[test]
     fn arguments_for_the_server_are_left_to_it() {
         for line in ["", "vecdis.conf", "--port 7000", "-", "--port 7000 --help", "vecdis.conf demo"] {
-            assert_eq!(action(&words(line)), None, "{line}");
+            let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            assert!(run(&words).is_none(), "{line}");
         }
-        assert_eq!(
-            action(&words("-v")),
-            Some(Action::Print(format!("vecdis {}\n", env!("CARGO_PKG_VERSION"))))
-        );
-        assert_eq!(action(&words("--help")), Some(Action::Print(help())));
-        assert_eq!(action(&words("demo")), Some(Action::Demo));
-        assert!(matches!(action(&words("demo now")), Some(Action::Refuse(_))));
+    }
+
+    #[test]
+    fn help_names_every_subcommand() {
+        for subcommand in SUBCOMMANDS {
+            assert!(help().contains(&format!("  vecdis {} ", subcommand.usage())), "{}", subcommand.name);
+            assert!(subcommand.help().ends_with('\n') && !subcommand.summary.ends_with('.'));
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::filter_cache::FilterCache;
 use super::names::NameOrder;
 use super::sealed::SealedRows;
 use super::{CollectionError, MAX_CHUNK_NAME_BYTES, MAX_CHUNK_ORIGINAL_BYTES, Params};
+use crate::disk::DiskError;
 use crate::vector::arena::{MAX_ROWS, NewRow, RowArena, RowShape, Run};
 use crate::vector::quant::{self, Scalars};
 
@@ -232,6 +233,14 @@ impl Chunk {
         self.overlay = overlay;
         self.rows = rows;
         self.closed = true;
+    }
+
+    /// Verifies all that is on disk of it: an error for each damaged block.
+    pub fn damages(&self) -> Vec<DiskError> {
+        match &*self.rows {
+            Rows::Memory(_) => Vec::new(),
+            Rows::Sealed(rows) => rows.damages(),
+        }
     }
 
     /// Vector of a row, dead or alive: its original, or what its codes stand for where no originals are kept.

@@ -11,6 +11,7 @@ pub mod filter_cache;
 mod found;
 pub mod ids;
 pub mod names;
+pub mod salvage;
 mod scan;
 pub mod sealed;
 pub mod search;

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::chunk::Chunk;
 use super::{CollectionError, Tag};
+use crate::disk::DiskError;
 use crate::disk::sections::{LazySection, Section, SectionFile};
 use crate::vector::arena::{NewRow, RowShape, Run};
 use crate::vector::quant::Scalars;
@@ -31,13 +32,20 @@ enum Originals {
 }
 
 /// Byte strings: where each begins (one u32 more than there are strings), and their bytes.
-struct Strings {
+pub(super) struct Strings {
     starts: Bytes,
     bytes: Bytes,
 }
 
 impl Strings {
-    fn get(&self, index: usize) -> &[u8] {
+    /// The strings in two sections of a file, if they are `len` that lie one after the other.
+    pub(super) fn open(file: &SectionFile, starts: Tag, bytes: Tag, len: usize) -> Option<Self> {
+        let section = |tag: Tag| file.section(tag as u32).unwrap_or_default();
+        let strings = Self { starts: section(starts), bytes: section(bytes) };
+        strings.is_sound(len).then_some(strings)
+    }
+
+    pub(super) fn get(&self, index: usize) -> &[u8] {
         let starts: &[u32] = bytemuck::cast_slice(&self.starts);
         &self.bytes[starts[index] as usize..starts[index + 1] as usize]
     }
@@ -56,7 +64,7 @@ impl Strings {
 }
 
 /// Sections begin at multiples of 4096, so their floats are aligned; an empty one may be anywhere.
-fn as_floats(bytes: &[u8]) -> &[f32] {
+pub(super) fn as_floats(bytes: &[u8]) -> &[f32] {
     if bytes.is_empty() { &[] } else { bytemuck::cast_slice(bytes) }
 }
 
@@ -76,8 +84,7 @@ impl SealedRows {
             Ok(bytes)
         };
         let strings = |starts: Tag, bytes: Tag| {
-            let strings = Strings { starts: section(starts), bytes: section(bytes) };
-            strings.is_sound(len).then_some(strings).ok_or_else(|| damaged("its strings overlap or are cut"))
+            Strings::open(&file, starts, bytes, len).ok_or_else(|| damaged("its strings overlap or are cut"))
         };
         let codes = section(Tag::Codes);
         if codes.len() != len * shape.code_bytes {
@@ -126,6 +133,14 @@ impl SealedRows {
     /// Whether there is no row.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Verifies what is verified only when it is touched: an error for each damaged block of originals.
+    pub fn damages(&self) -> Vec<DiskError> {
+        match &self.originals {
+            Originals::Resident(_) => Vec::new(),
+            Originals::Lazy(section) => section.damages(),
+        }
     }
 
     /// Codes of a row.

@@ -32,12 +32,20 @@ pub fn load(disk: &dyn Disk) -> Result<Option<Manifest>, DiskError> {
         Err(error) if error.is_not_found() => return Ok(None),
         other => other?,
     };
-    let (payload, _) = MANIFEST.open_container(MANIFEST_FILE, &bytes)?;
+    decode(&bytes).map(Some)
+}
+
+/// The manifest in the bytes of its file.
+///
+/// # Errors
+/// [`DiskError::Corrupt`], [`DiskError::Newer`].
+pub(super) fn decode(bytes: &[u8]) -> Result<Manifest, DiskError> {
+    let (payload, _) = MANIFEST.open_container(MANIFEST_FILE, bytes)?;
     let end = CONTAINER_HEADER_BYTES + payload.len();
     if end != bytes.len() {
         return Err(DiskError::corrupt(MANIFEST_FILE, end as u64, "bytes after the end"));
     }
-    decode!(ManifestV1, MANIFEST_FILE, CONTAINER_HEADER_BYTES, payload).map(Some)
+    decode!(ManifestV1, MANIFEST_FILE, CONTAINER_HEADER_BYTES, payload)
 }
 
 /// Replaces the manifest, durably. The files it names must be durable before.

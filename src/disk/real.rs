@@ -17,7 +17,9 @@ const REWRITE_BUFFER_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub struct RealDisk {
     root: PathBuf,
-    _lock: FolderLock,
+    /// Nothing in the folder is changed.
+    read_only: bool,
+    _lock: Option<FolderLock>,
 }
 
 impl RealDisk {
@@ -33,7 +35,28 @@ impl RealDisk {
             tracing::warn!(folder = %dir.display(), %error, "could not make the new data folder durable");
         }
         let lock = FolderLock::acquire(dir)?;
-        Ok(Self { root: dir.to_owned(), _lock: lock })
+        Ok(Self { root: dir.to_owned(), read_only: false, _lock: Some(lock) })
+    }
+
+    /// A folder that is there and in which nothing is changed: whatever would change it is refused. Several may read the
+    /// same folder so; nobody writes there meanwhile, unless the folder had no lock file.
+    ///
+    /// # Errors
+    /// [`DiskError::Locked`] if a server writes there, [`DiskError::Io`] if it is not a folder that can be read.
+    pub fn open_read_only(dir: &Path) -> Result<Self, DiskError> {
+        fs::read_dir(dir).map_err(|e| DiskError::io(&dir.to_string_lossy(), e))?;
+        let lock = FolderLock::share(dir)?;
+        Ok(Self { root: dir.to_owned(), read_only: true, _lock: lock })
+    }
+
+    /// A folder in which nothing is changed, without a lock: a server may be writing there. Files come and go, and the
+    /// log grows; see [`super::image`].
+    ///
+    /// # Errors
+    /// [`DiskError::Io`] if it is not a folder that can be read.
+    pub fn open_beside_server(dir: &Path) -> Result<Self, DiskError> {
+        fs::read_dir(dir).map_err(|e| DiskError::io(&dir.to_string_lossy(), e))?;
+        Ok(Self { root: dir.to_owned(), read_only: true, _lock: None })
     }
 
     /// The data folder.
@@ -51,6 +74,14 @@ impl RealDisk {
         Err(DiskError::io(name, error))
     }
 
+    /// As [`Self::run`], for what changes the folder.
+    fn change<T>(&self, name: &str, operation: impl FnOnce(&Path) -> io::Result<T>) -> Result<T, DiskError> {
+        if self.read_only {
+            return Err(DiskError::io(name, io::ErrorKind::ReadOnlyFilesystem.into()));
+        }
+        self.run(name, operation)
+    }
+
     /// Runs `operation` on the path of `name`; errors name the file.
     fn run<T>(&self, name: &str, operation: impl FnOnce(&Path) -> io::Result<T>) -> Result<T, DiskError> {
         operation(&self.path(name)?).map_err(|e| DiskError::io(name, e))
@@ -58,8 +89,12 @@ impl RealDisk {
 }
 
 impl Disk for RealDisk {
+    fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
     fn create_new(&self, name: &str) -> Result<Box<dyn DiskFile>, DiskError> {
-        let file = self.run(name, |path| OpenOptions::new().write(true).create_new(true).open(path))?;
+        let file = self.change(name, |path| OpenOptions::new().write(true).create_new(true).open(path))?;
         Ok(Box::new(RealFile(file)))
     }
 
@@ -73,11 +108,11 @@ impl Disk for RealDisk {
 
     fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
         let to = self.path(to)?;
-        self.run(from, |path| fs::rename(path, to))
+        self.change(from, |path| fs::rename(path, to))
     }
 
     fn remove(&self, name: &str) -> Result<(), DiskError> {
-        self.run(name, |path| fs::remove_file(path))
+        self.change(name, |path| fs::remove_file(path))
     }
 
     fn list(&self, folder: &str) -> Result<Vec<String>, DiskError> {
@@ -88,14 +123,14 @@ impl Disk for RealDisk {
     }
 
     fn create_folder(&self, name: &str) -> Result<(), DiskError> {
-        self.run(name, |path| {
+        self.change(name, |path| {
             fs::create_dir_all(path)?;
             sync_parent(path)
         })
     }
 
     fn sync_folder(&self, folder: &str) -> Result<(), DiskError> {
-        self.run(folder, |path| File::open(path)?.sync_all())
+        self.change(folder, |path| File::open(path)?.sync_all())
     }
 
     fn len_bytes(&self, name: &str) -> Result<u64, DiskError> {
@@ -103,11 +138,11 @@ impl Disk for RealDisk {
     }
 
     fn truncate(&self, name: &str, len_bytes: u64) -> Result<(), DiskError> {
-        self.run(name, |path| OpenOptions::new().write(true).open(path)?.set_len(len_bytes))
+        self.change(name, |path| OpenOptions::new().write(true).open(path)?.set_len(len_bytes))
     }
 
     fn rewrite(&self, name: &str, offset: u64) -> Result<(), DiskError> {
-        self.run(name, |path| {
+        self.change(name, |path| {
             let file = OpenOptions::new().read(true).write(true).open(path)?;
             let mut buffer = vec![0; REWRITE_BUFFER_BYTES];
             let mut at = offset;
@@ -123,7 +158,7 @@ impl Disk for RealDisk {
     }
 
     fn sync_file(&self, name: &str) -> Result<(), DiskError> {
-        self.run(name, |path| OpenOptions::new().write(true).open(path)?.sync_all())
+        self.change(name, |path| OpenOptions::new().write(true).open(path)?.sync_all())
     }
 }
 
@@ -187,6 +222,22 @@ mod tests {
         assert!(matches!(second, Err(DiskError::Locked { ref path }) if path == dir.path()));
         drop(first);
         RealDisk::open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_folder_opened_to_read_is_not_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a"), b"x").unwrap();
+        assert!(RealDisk::open_read_only(&dir.path().join("none")).is_err());
+        let disk = RealDisk::open_read_only(dir.path()).unwrap();
+        assert!(disk.is_read_only());
+        assert_eq!(disk.read("a").unwrap(), b"x");
+        assert!(disk.create_new("b").is_err() && disk.create_folder("c").is_err());
+        assert!(disk.rename("a", "b").is_err() && disk.remove("a").is_err());
+        assert!(
+            disk.truncate("a", 0).is_err() && disk.sync_file("a").is_err() && disk.sync_folder("").is_err()
+        );
+        assert_eq!(disk.list("").unwrap(), ["a"]);
     }
 
     #[test]

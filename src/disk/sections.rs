@@ -167,6 +167,33 @@ impl SectionFile {
     /// # Errors
     /// [`DiskError::Corrupt`], [`DiskError::Newer`], [`DiskError::Io`].
     pub fn open(disk: &dyn Disk, name: &str, expected_pin: Option<Pin>) -> Result<Self, DiskError> {
+        Self::open_with(disk, name, expected_pin, |damage| Err(damage))
+    }
+
+    /// As [`SectionFile::open`], but leaves damaged sections out, with an error for each.
+    ///
+    /// # Errors
+    /// As `open`, where the header or the table of sections cannot be trusted.
+    pub fn open_damaged(
+        disk: &dyn Disk,
+        name: &str,
+        expected_pin: Option<Pin>,
+    ) -> Result<(Self, Vec<DiskError>), DiskError> {
+        let mut damages = Vec::new();
+        let file = Self::open_with(disk, name, expected_pin, |damage| {
+            damages.push(damage);
+            Ok(())
+        })?;
+        Ok((file, damages))
+    }
+
+    /// Opens a file; damage that leaves the other sections readable goes to `on_damage`.
+    fn open_with(
+        disk: &dyn Disk,
+        name: &str,
+        expected_pin: Option<Pin>,
+        mut on_damage: impl FnMut(DiskError) -> Result<(), DiskError>,
+    ) -> Result<Self, DiskError> {
         let map = disk.map(name)?;
         let (payload, pin) = SECTIONS.open_container(name, &map)?;
         if expected_pin.is_some_and(|expected| expected != pin) {
@@ -175,16 +202,17 @@ impl SectionFile {
         let table = decode!(TableV1, name, CONTAINER_HEADER_BYTES, payload)?;
         let data_at = (CONTAINER_HEADER_BYTES + payload.len()).next_multiple_of(SECTION_ALIGN);
         if Some(map.len() as u64) != table.data_bytes.checked_add(data_at as u64) {
-            return Err(DiskError::corrupt(
-                name,
-                map.len() as u64,
-                "the file has not the length in its header",
-            ));
+            let what = "the file has not the length in its header";
+            on_damage(DiskError::corrupt(name, map.len() as u64, what))?;
         }
         let file_name: Arc<str> = name.into();
         let mut sections = Vec::with_capacity(table.sections.len());
         for entry in table.sections {
-            sections.push((entry.tag, open_section(&file_name, &map, data_at, entry)?));
+            let tag = entry.tag;
+            match open_section(&file_name, &map, data_at, entry) {
+                Ok(content) => sections.push((tag, content)),
+                Err(damage) => on_damage(damage)?,
+            }
         }
         Ok(Self { name: name.to_owned(), pin, sections })
     }
@@ -288,6 +316,13 @@ impl LazySection {
             inner.verify_once(block)?;
         }
         Ok(bytes)
+    }
+}
+
+impl LazySection {
+    /// Verifies all blocks: an error for each that is damaged.
+    pub fn damages(&self) -> Vec<DiskError> {
+        (0..self.inner.hashes.len()).filter_map(|block| self.inner.verify_once(block).err()).collect()
     }
 }
 

@@ -9,6 +9,7 @@ use rkyv::rancor;
 use super::StoreError;
 use super::params::ParamsV1;
 use super::state::{Key, NamespaceId, Snapshot};
+use crate::collection::salvage::{Salvage, SavedView, salvage_rows};
 use crate::collection::sealed::{ArraysV1, SealedRows};
 use crate::collection::{Attributes, Chunk, Collection, Params, Rows};
 use crate::disk::Disk;
@@ -153,32 +154,148 @@ fn restore_collection(disk: &dyn Disk, archived: CollectionV1) -> Result<Collect
     let params =
         params.ok_or_else(|| StoreError::State("a collection's parameters are not known".to_owned()))?;
     let mut chunks = Vec::with_capacity(archived.chunks.len());
-    for chunk in archived.chunks {
+    for chunk in &archived.chunks {
         chunks.push(restore_chunk(disk, chunk, &params)?);
     }
     if !chunks.is_sorted_by(|a, b| a.number < b.number) {
         return Err(StoreError::State("a collection's chunks are out of order".to_owned()));
     }
-    let mut collection = Collection::restore(archived.uid, params, chunks, archived.next_chunk);
-    collection.stamp = archived.stamp;
-    collection.expires_ms = archived.expires_ms;
-    Ok(collection)
+    Ok(archived.with_chunks(params, chunks))
 }
 
-fn restore_chunk(disk: &dyn Disk, archived: ChunkV1, params: &Params) -> Result<Chunk, StoreError> {
+impl CollectionV1 {
+    fn with_chunks(&self, params: Params, chunks: Vec<Chunk>) -> Collection {
+        let mut collection = Collection::restore(self.uid, params, chunks, self.next_chunk);
+        collection.stamp = self.stamp;
+        collection.expires_ms = self.expires_ms;
+        collection
+    }
+}
+
+fn restore_chunk(disk: &dyn Disk, archived: &ChunkV1, params: &Params) -> Result<Chunk, StoreError> {
     let unsound = || StoreError::State("a chunk's arrays do not fit together".to_owned());
     let ChunkV1 { number, len, live, rows } = archived;
-    let (shape, len) = (params.row_shape(), len as usize);
+    let (shape, len) = (params.row_shape(), *len as usize);
     match rows {
-        RowsV1::Partial(arrays) => arrays.restore(number, shape, len, live).ok_or_else(unsound),
+        RowsV1::Partial(arrays) => arrays.restore(*number, shape, len, live.clone()).ok_or_else(unsound),
         RowsV1::Sealed { file, pin, overlay } => {
-            let file = SectionFile::open(disk, &file, Some(pin))?;
+            let file = SectionFile::open(disk, file, Some(*pin))?;
             let rows = Rows::Sealed(SealedRows::open(file, shape, len)?);
-            let overlay: OrdMap<u16, Option<Attributes>> =
-                overlay.into_iter().map(|(offset, value)| (offset, value.map(Attributes::from))).collect();
-            let mut chunk =
-                Chunk { rows: Arc::new(rows), len, overlay, closed: true, ..Chunk::new(number, shape) };
-            if chunk.set_live(live) { Ok(chunk) } else { Err(unsound()) }
+            let mut chunk = Chunk {
+                rows: Arc::new(rows),
+                len,
+                overlay: restore_overlay(overlay),
+                closed: true,
+                ..Chunk::new(*number, shape)
+            };
+            if chunk.set_live(live.clone()) { Ok(chunk) } else { Err(unsound()) }
         }
     }
+}
+
+fn restore_overlay(overlay: &[(u16, Option<Vec<u8>>)]) -> OrdMap<u16, Option<Attributes>> {
+    overlay.iter().map(|(offset, value)| (*offset, value.as_deref().map(Attributes::from))).collect()
+}
+
+/// The counters in the first entry of a state file: number of the last change, and of the next collection.
+///
+/// # Errors
+/// When it is not such an entry.
+pub fn decode_head(entry: &[u8]) -> Result<(u64, u64), StoreError> {
+    let head = rkyv::from_bytes::<HeadV1, rancor::Error>(entry);
+    let head = head.map_err(|error| StoreError::State(error.to_string()))?;
+    Ok((head.stamp, head.next_uid))
+}
+
+/// A collection whose files may be damaged.
+pub struct SalvagedCollection {
+    /// Where.
+    pub namespace: NamespaceId,
+    /// Its key.
+    pub key: Key,
+    /// The collection with its sound chunks.
+    pub collection: Collection,
+    /// What is left of the others.
+    pub damaged: Vec<DamagedChunk>,
+    /// Names of the chunk files it refers to.
+    pub files: Vec<String>,
+}
+
+/// A damaged chunk.
+pub struct DamagedChunk {
+    /// Its file, or the state file.
+    pub file: String,
+    /// What is wrong with it.
+    pub errors: Vec<StoreError>,
+    /// What can be read.
+    pub salvage: Salvage,
+}
+
+/// Puts a collection's entry together again from what is sound of it, and verifies every byte of its files.
+///
+/// # Errors
+/// When the entry itself cannot be read.
+pub fn salvage_collection(
+    disk: &dyn Disk,
+    state_file: &str,
+    entry: &[u8],
+) -> Result<SalvagedCollection, StoreError> {
+    let unreadable = |error: rancor::Error| StoreError::State(error.to_string());
+    let archived = rkyv::from_bytes::<CollectionV1, rancor::Error>(entry).map_err(unreadable)?;
+    let params = archived.params.params();
+    let params =
+        params.ok_or_else(|| StoreError::State("a collection's parameters are not known".to_owned()))?;
+    let (mut chunks, mut damaged, mut files): (Vec<Chunk>, _, _) = (Vec::new(), Vec::new(), Vec::new());
+    for chunk in &archived.chunks {
+        if let RowsV1::Sealed { file, .. } = &chunk.rows {
+            files.push(file.clone());
+        }
+        let in_order = chunks.last().is_none_or(|last| last.number < chunk.number);
+        let errors = match restore_chunk(disk, chunk, &params) {
+            Ok(_) if !in_order => {
+                vec![StoreError::State("a collection's chunks are out of order".to_owned())]
+            }
+            Ok(restored) => match restored.damages() {
+                errors if errors.is_empty() => {
+                    chunks.push(restored);
+                    continue;
+                }
+                errors => errors.into_iter().map(StoreError::Disk).collect(),
+            },
+            Err(error) => vec![error],
+        };
+        damaged.push(salvage_chunk(disk, state_file, chunk, &params, errors));
+    }
+    Ok(SalvagedCollection {
+        namespace: NamespaceId(archived.namespace),
+        key: Key::new(archived.key.clone().into()),
+        collection: archived.with_chunks(params, chunks),
+        damaged,
+        files,
+    })
+}
+
+fn salvage_chunk(
+    disk: &dyn Disk,
+    state_file: &str,
+    archived: &ChunkV1,
+    params: &Params,
+    mut errors: Vec<StoreError>,
+) -> DamagedChunk {
+    let live_rows = archived.live.iter().map(|word| word.count_ones() as usize).sum();
+    let all_lost = Salvage { unnamed: live_rows, ..Salvage::default() };
+    let (file, salvage) = match &archived.rows {
+        RowsV1::Partial(_) => (state_file.to_owned(), all_lost),
+        RowsV1::Sealed { file, pin, overlay } => match SectionFile::open_damaged(disk, file, Some(*pin)) {
+            Ok((sections, damages)) => {
+                if !damages.is_empty() {
+                    errors = damages.into_iter().map(StoreError::Disk).collect();
+                }
+                let view = SavedView { len: archived.len as usize, live: &archived.live };
+                (file.clone(), salvage_rows(&sections, params, &view, &restore_overlay(overlay)))
+            }
+            Err(_) => (file.clone(), all_lost),
+        },
+    };
+    DamagedChunk { file, errors, salvage }
 }

@@ -11,6 +11,7 @@ pub mod executor;
 mod params;
 mod recovery;
 pub mod state;
+pub mod survey;
 mod syncer;
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use crate::disk::manifest::{self, Manifest};
 use crate::disk::{Disk, replay, state as state_file};
 
 /// Records after which the tables of names catch up during replay.
-const PUBLISH_EVERY_RECORDS: u64 = 100_000;
+pub(super) const PUBLISH_EVERY_RECORDS: u64 = 100_000;
 
 /// What start-up found.
 pub struct Recovered {

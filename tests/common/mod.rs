@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
 pub mod client;
+pub mod damage;
 pub mod data;
 
 use std::fs::{self, File};
