@@ -77,16 +77,9 @@ struct Report<'a> {
 }
 
 impl Report<'_> {
-    fn counts(&self) -> (usize, usize, usize) {
-        let collections = || self.survey.snapshot.collections().map(|(_, _, collection)| collection);
-        let elements = collections().map(|collection| collection.len()).sum();
-        let rows = collections().map(|collection| collection.rows()).sum();
-        (collections().count(), elements, rows)
-    }
-
     fn text(&self) -> String {
         let survey = self.survey;
-        let (keys, elements, rows) = self.counts();
+        let (keys, elements, rows) = counts(survey);
         let mut text = format!(
             "{}: {} files, {} bytes\ncheckpoint at record {}, {} log records after it\n{keys} keys, {elements} elements in \
              {rows} rows\n",
@@ -103,12 +96,16 @@ impl Report<'_> {
             let _ = writeln!(text, "note: {note}");
         }
         text.push_str(&damages_text(&survey.damages));
+        text.push_str(&match survey.damages.len() {
+            0 => "sound\n".to_owned(),
+            count => format!("damaged: {count} problems\n"),
+        });
         text
     }
 
     fn json(&self) -> Value {
         let survey = self.survey;
-        let (keys, elements, rows) = self.counts();
+        let (keys, elements, rows) = counts(survey);
         json!({
             "source": self.source.display().to_string(),
             "sound": survey.damages.is_empty(),
@@ -138,7 +135,15 @@ fn damage_json(damage: &Damage) -> Value {
     })
 }
 
-/// A line for each damage, and one that says how many there are.
+/// Keys, elements and rows.
+pub(super) fn counts(survey: &Survey) -> (usize, usize, usize) {
+    let collections = || survey.snapshot.collections().map(|(_, _, collection)| collection);
+    let elements = collections().map(|collection| collection.len()).sum();
+    let rows = collections().map(|collection| collection.rows()).sum();
+    (collections().count(), elements, rows)
+}
+
+/// A line for each damage.
 pub(super) fn damages_text(damages: &[Damage]) -> String {
     let mut text = String::new();
     for damage in damages {
@@ -150,10 +155,6 @@ pub(super) fn damages_text(damages: &[Damage]) -> String {
             let _ = write!(text, "{before}{}", name.escape_ascii());
         }
         text.push_str(if damage.elements.len() > MAX_SHOWN_ELEMENTS { ", ...\n" } else { "\n" });
-    }
-    match damages.len() {
-        0 => text.push_str("sound\n"),
-        count => drop(writeln!(text, "damaged: {count} problems")),
     }
     text
 }

@@ -7,6 +7,7 @@ pub mod client;
 pub mod colours;
 pub mod demo;
 mod progress;
+mod repair;
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -19,7 +20,7 @@ use crate::store::StoreError;
 use arguments::Subcommand;
 
 /// All subcommands.
-static SUBCOMMANDS: &[Subcommand] = &[demo::SUBCOMMAND, check::SUBCOMMAND];
+static SUBCOMMANDS: &[Subcommand] = &[demo::SUBCOMMAND, check::SUBCOMMAND, repair::SUBCOMMAND];
 
 /// Why a subcommand failed. Each displays as one line.
 #[derive(Debug, Error)]

@@ -167,7 +167,7 @@ impl SectionFile {
     /// # Errors
     /// [`DiskError::Corrupt`], [`DiskError::Newer`], [`DiskError::Io`].
     pub fn open(disk: &dyn Disk, name: &str, expected_pin: Option<Pin>) -> Result<Self, DiskError> {
-        Self::open_with(disk, name, expected_pin, |damage| Err(damage))
+        Self::open_with(disk, name, expected_pin, Err)
     }
 
     /// As [`SectionFile::open`], but leaves damaged sections out, with an error for each.

@@ -18,12 +18,13 @@ use tokio::sync::oneshot;
 use tracing::{error, info};
 
 use super::archive;
-use super::state::{Key, NamespaceId, Snapshot};
+use super::state::{Key, NamespaceId, Snapshot, State};
 use super::writer::{Adopt, Message, WriterStats};
 use super::{StoreError, WriteError};
 use crate::clock;
 use crate::collection::sealed::{ArraysV1, SealedRows};
 use crate::collection::{Collection, Rows};
+use crate::disk::log::LogWriter;
 use crate::disk::manifest::{self, Manifest};
 use crate::disk::sections::{self, SectionFile};
 use crate::disk::state::StateWriter;
@@ -154,33 +155,8 @@ impl Maintenance {
             self.stats.last_s.store(clock::now_ms() / 1000, Ordering::Relaxed);
             return self.resume_writes(snapshot.sequence);
         }
-        let mut collections: Vec<_> = snapshot.collections().collect();
-        collections.sort_by_key(|(_, _, collection)| collection.uid);
-
-        let mut chunk_files = Vec::new();
-        let mut size_bytes = 0;
-        let mut state = StateWriter::create(&*self.disk, snapshot.sequence)?;
-        state.entry(&archive::encode_head(&snapshot)?)?;
-        for (namespace, key, collection) in collections {
-            let sealed = self.seal(namespace, key, collection)?;
-            for chunk in &sealed.chunks {
-                if let Rows::Sealed(rows) = &*chunk.rows {
-                    chunk_files.push((rows.file_name().to_owned(), rows.pin()));
-                    size_bytes += self.disk.len_bytes(rows.file_name())?;
-                }
-            }
-            state.entry(&archive::encode_collection(namespace, key, &sealed)?)?;
-        }
-        let state = state.finish()?;
-        size_bytes += state.size_bytes;
-        let manifest = Manifest {
-            sequence: snapshot.sequence,
-            state_file: state.name,
-            state_pin: state.pin,
-            chunk_files,
-            created_ms: clock::now_ms(),
-        };
-        manifest::store(&*self.disk, &manifest)?;
+        let seal = |namespace, key: &Key, collection: &Collection| self.seal(namespace, key, collection);
+        let (manifest, size_bytes) = write_checkpoint(&*self.disk, &snapshot, seal)?;
         self.stats.last_s.store(clock::now_ms() / 1000, Ordering::Relaxed);
         self.stats.size_bytes.store(size_bytes, Ordering::Relaxed);
         self.stats.sequence.store(snapshot.sequence, Ordering::Relaxed);
@@ -212,8 +188,8 @@ impl Maintenance {
                 continue;
             }
             let arrays = ArraysV1::copy(chunk, collection.params.row_shape())?;
-            let rows =
-                Arc::new(Rows::Sealed(self.write_chunk(collection, chunk.number, &arrays, chunk.len)?));
+            let rows = write_chunk(&*self.disk, collection, chunk.number, &arrays, chunk.len)?;
+            let rows = Arc::new(Rows::Sealed(rows));
             let (reply, adopted) = channel();
             let adopt = Adopt {
                 namespace,
@@ -229,22 +205,86 @@ impl Maintenance {
         }
         Ok(sealed)
     }
+}
 
-    /// Writes rows as the file of a chunk and maps it.
-    pub fn write_chunk(
-        &self,
-        collection: &Collection,
-        number: u32,
-        rows: &ArraysV1,
-        len: usize,
-    ) -> Result<SealedRows, StoreError> {
-        self.disk.create_folder(format::CHUNK_FOLDER)?;
-        let shape = collection.params.row_shape();
-        let name = format::chunk_name(&format!("{:016x}-{:08x}", collection.uid, number));
-        let pin = sections::write_sections(&*self.disk, &name, &rows.sections(shape))?;
-        let file = SectionFile::open(&*self.disk, &name, Some(pin))?;
-        Ok(SealedRows::open(file, shape, len)?)
+/// Writes state file and manifest of a snapshot, with which it counts. `seal` gives each collection with its closed
+/// chunks sealed. Also returns the bytes that state file and chunk files have together.
+fn write_checkpoint(
+    disk: &dyn Disk,
+    snapshot: &Snapshot,
+    mut seal: impl FnMut(NamespaceId, &Key, &Collection) -> Result<Collection, StoreError>,
+) -> Result<(Manifest, u64), StoreError> {
+    let mut collections: Vec<_> = snapshot.collections().collect();
+    collections.sort_by_key(|(_, _, collection)| collection.uid);
+    let mut chunk_files = Vec::new();
+    let mut size_bytes = 0;
+    let mut state = StateWriter::create(disk, snapshot.sequence)?;
+    state.entry(&archive::encode_head(snapshot)?)?;
+    for (namespace, key, collection) in collections {
+        let sealed = seal(namespace, key, collection)?;
+        for chunk in &sealed.chunks {
+            if let Rows::Sealed(rows) = &*chunk.rows {
+                chunk_files.push((rows.file_name().to_owned(), rows.pin()));
+                size_bytes += disk.len_bytes(rows.file_name())?;
+            }
+        }
+        state.entry(&archive::encode_collection(namespace, key, &sealed)?)?;
     }
+    let state = state.finish()?;
+    let manifest = Manifest {
+        sequence: snapshot.sequence,
+        state_file: state.name,
+        state_pin: state.pin,
+        chunk_files,
+        created_ms: clock::now_ms(),
+    };
+    manifest::store(disk, &manifest)?;
+    Ok((manifest, size_bytes + state.size_bytes))
+}
+
+/// Writes rows as the file of a chunk and maps it.
+pub(super) fn write_chunk(
+    disk: &dyn Disk,
+    collection: &Collection,
+    number: u32,
+    rows: &ArraysV1,
+    len: usize,
+) -> Result<SealedRows, StoreError> {
+    disk.create_folder(format::CHUNK_FOLDER)?;
+    let shape = collection.params.row_shape();
+    let name = format::chunk_name(&format!("{:016x}-{:08x}", collection.uid, number));
+    let pin = sections::write_sections(disk, &name, &rows.sections(shape))?;
+    let file = SectionFile::open(disk, &name, Some(pin))?;
+    Ok(SealedRows::open(file, shape, len)?)
+}
+
+/// Writes a snapshot into an empty folder, from which a server then starts. `on_bytes` is told of bytes of rows as they
+/// are written. Until the last file is there, the folder refuses to start.
+///
+/// # Errors
+/// When the disk refuses, or rows of the snapshot cannot be read.
+pub fn write_copy(
+    disk: &dyn Disk,
+    snapshot: Snapshot,
+    on_bytes: &mut dyn FnMut(u64),
+) -> Result<(), StoreError> {
+    // A log that begins after the first record asks for a checkpoint.
+    drop(LogWriter::create(disk, snapshot.sequence + 1)?);
+    let mut state = State::new(snapshot);
+    state.close_chunks();
+    write_checkpoint(disk, state.view(), |_, _, collection| {
+        let mut copy = collection.clone();
+        for chunk in &collection.chunks {
+            if chunk.closed {
+                let arrays = ArraysV1::copy(chunk, collection.params.row_shape())?;
+                let rows = write_chunk(disk, collection, chunk.number, &arrays, chunk.len)?;
+                on_bytes(disk.len_bytes(rows.file_name())?);
+                copy.adopt(chunk.number, Arc::new(Rows::Sealed(rows)), &chunk.overlay);
+            }
+        }
+        Ok(copy)
+    })?;
+    Ok(())
 }
 
 /// Removes what neither the checkpoint nor the running server needs.

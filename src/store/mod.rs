@@ -35,7 +35,7 @@ use crate::collection::search::{Hits, SearchRequest};
 use crate::config::Config;
 use crate::disk::{Disk, DiskError};
 use crate::metrics::Metrics;
-pub use checkpoint::CheckpointStats;
+pub use checkpoint::{CheckpointStats, write_copy};
 use checkpoint::{Maintenance, Task};
 use executor::Executor;
 use state::Snapshot;

@@ -1,7 +1,7 @@
 //! Reads a data folder that may be damaged, changes nothing in it, and goes on after damage: what can be proved good
 //! becomes a snapshot, what cannot is listed. `vecdis check` shows the list, `vecdis repair` writes the snapshot.
 //!
-//! - Without a manifest that can be read, the newest state file that is whole in itself counts.
+//! - Without a manifest that can be read, the newest state file that is whole in itself counts; if none is, the newest.
 //! - Of a state file each entry is a collection; a damaged one is lost, the others are not.
 //! - Of a damaged chunk file those elements are lost whose name or vector is damaged.
 //! - The log after the checkpoint is newer than anything lost with it, so it is applied whatever was lost there. But
@@ -190,18 +190,18 @@ impl Surveyor<'_> {
             self.damage(MANIFEST_FILE, None, "is missing");
         }
         states.sort_unstable_by_key(|name| parse_state_name(name));
-        while let Some(name) = states.pop() {
+        for name in states.iter().rev() {
             let mut whole = true;
-            salvage::state_entries(self.disk, &name, None, |piece| {
+            salvage::state_entries(self.disk, name, None, |piece| {
                 whole &= piece.is_ok();
                 Ok::<(), StoreError>(())
             })?;
             if whole {
                 self.notes.push(format!("{name} is whole and is taken for the last checkpoint"));
-                return Ok(Some(name));
+                return Ok(Some(name.clone()));
             }
         }
-        Ok(None)
+        Ok(states.pop())
     }
 
     fn state_file(&mut self, name: &str, pin: Option<&Pin>) -> Result<Loaded, StoreError> {

@@ -37,7 +37,7 @@ pub fn fill(root: &Path) {
 /// The one file of `root/data` whose name holds `part`; of several the last.
 pub fn file_with(root: &Path, part: &str) -> PathBuf {
     let data = root.join("data");
-    let found = files_below(&data).into_iter().filter(|name| name.contains(part)).next_back();
+    let found = files_below(&data).into_iter().rfind(|name| name.contains(part));
     data.join(found.unwrap_or_else(|| panic!("no file with {part}")))
 }
 
