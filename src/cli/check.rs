@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::arguments::{Arguments, Subcommand};
 use super::progress::Progress;
-use super::{CliError, print};
+use super::{CliError, backup, print};
 use crate::disk::image::Image;
 use crate::disk::{Disk, DiskError, RealDisk};
 use crate::store::StoreError;
@@ -24,11 +24,11 @@ pub(super) const SUBCOMMAND: Subcommand = Subcommand {
     words: &["DIR"],
     values: &[],
     flags: &["--json"],
-    summary: "verify everything in a data folder; changes nothing",
+    summary: "verify everything in a data folder or a backup; changes nothing",
     text: "Reads manifest, state file, chunk files with all originals, and the log, and loads them as a start would. Each
 problem is told with its file and, where it is known, the byte, the key and the elements.
 
-While a server runs on the folder, what it has written so far is checked.
+DIR may also be a backup file. While a server runs on the folder, what it has written so far is checked.
 --json prints one JSON object instead of text.
 
 Exit code: 0 sound, 1 damaged, 2 cannot be read. It takes as much memory as a start.
@@ -39,19 +39,32 @@ Exit code: 0 sound, 1 damaged, 2 cannot be read. It takes as much memory as a st
 
 fn run(arguments: &Arguments) -> Result<ExitCode, CliError> {
     let source = arguments.path(0);
-    let (disk, beside_server) = open(&source)?;
-    let (survey, size_bytes) = read(&*disk, "checking", false)?;
+    let (survey, size_bytes, beside_server) = match open(&source) {
+        Ok((disk, beside_server)) => {
+            let (survey, size_bytes) = read(&*disk, "checking", false)?;
+            (survey, size_bytes, beside_server)
+        }
+        // A backup that is damaged, or what a server has just written.
+        Err(CliError::Disk(DiskError::Corrupt { file, offset, what })) => {
+            let damage = Damage { file, offset: Some(offset), what, ..Damage::default() };
+            (Survey { damages: vec![damage], ..Survey::default() }, 0, false)
+        }
+        Err(other) => return Err(other),
+    };
     let report = Report { source: &source, beside_server, survey: &survey, size_bytes };
     print(&if arguments.has("--json") { format!("{:#}\n", report.json()) } else { report.text() })?;
     Ok(ExitCode::from(if survey.damages.is_empty() { 0 } else { DAMAGED }))
 }
 
-/// The files of a data folder; true if a server is running there.
-fn open(dir: &Path) -> Result<(Box<dyn Disk>, bool), StoreError> {
-    match RealDisk::open_read_only(dir) {
+/// The files of a data folder or a backup; true if a server is running there.
+fn open(source: &Path) -> Result<(Box<dyn Disk>, bool), CliError> {
+    if source.is_file() {
+        return Ok((Box::new(backup::open(source)?), false));
+    }
+    match RealDisk::open_read_only(source) {
         Ok(disk) => Ok((Box::new(disk), false)),
         Err(DiskError::Locked { .. }) => {
-            Ok((Box::new(Image::capture(&RealDisk::open_beside_server(dir)?)?), true))
+            Ok((Box::new(Image::capture(&RealDisk::open_beside_server(source)?)?), true))
         }
         Err(error) => Err(error.into()),
     }

@@ -1,6 +1,7 @@
 //! What the command line asks for besides serving: help, the version, the subcommands.
 
 mod arguments;
+mod backup;
 mod check;
 pub mod child;
 pub mod client;
@@ -16,11 +17,13 @@ use std::process::ExitCode;
 use thiserror::Error;
 
 use crate::config::OPTIONS;
+use crate::disk::DiskError;
 use crate::store::StoreError;
 use arguments::Subcommand;
 
 /// All subcommands.
-static SUBCOMMANDS: &[Subcommand] = &[demo::SUBCOMMAND, check::SUBCOMMAND, repair::SUBCOMMAND];
+static SUBCOMMANDS: &[Subcommand] =
+    &[demo::SUBCOMMAND, check::SUBCOMMAND, repair::SUBCOMMAND, backup::BACKUP, backup::RESTORE];
 
 /// Why a subcommand failed. Each displays as one line.
 #[derive(Debug, Error)]
@@ -59,6 +62,9 @@ pub enum CliError {
     /// A data folder cannot be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// The server did not start.
     #[error("the server did not start: {0}")]
     Start(String),

@@ -39,7 +39,7 @@ element is back; if an addition is lost, its element is missing, and attributes 
 
 fn run(arguments: &Arguments) -> Result<ExitCode, CliError> {
     let (source, target) = (arguments.path(0), arguments.value_path("--to"));
-    let disk = RealDisk::open_read_only(&source).map_err(store::StoreError::from)?;
+    let disk = RealDisk::open_read_only(&source)?;
     refuse_target(&source, &target)?;
     let (survey, size_bytes) = read(&disk, "reading", arguments.has(SKIP_DAMAGED))?;
     let mut text = damages_text(&survey.damages);
@@ -54,7 +54,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, CliError> {
     }
     print(&text)?;
     let (keys, elements, _) = counts(&survey);
-    let written = RealDisk::open(&target).map_err(store::StoreError::from)?;
+    let written = RealDisk::open(&target)?;
     {
         let progress = Progress::new("writing", size_bytes);
         store::write_copy(&written, survey.snapshot, &mut |bytes| progress.add(bytes))?;
@@ -71,6 +71,11 @@ fn run(arguments: &Arguments) -> Result<ExitCode, CliError> {
 /// Refuses a folder that holds something, or that lies inside the source.
 fn refuse_target(source: &Path, target: &Path) -> Result<(), CliError> {
     refuse_filled(target)?;
+    refuse_inside(source, target)
+}
+
+/// Refuses a file or folder that lies inside the source.
+pub(super) fn refuse_inside(source: &Path, target: &Path) -> Result<(), CliError> {
     let resolve = |path: &Path| resolve(path).map_err(CliError::io("cannot find the folder"));
     if resolve(target)?.starts_with(resolve(source)?) {
         let (target, source) = (target.display(), source.display());

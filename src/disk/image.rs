@@ -21,6 +21,7 @@ const MAX_ATTEMPTS: usize = 100;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Files that belong together: a checkpoint and the log after it. A [`Disk`] that nothing can change.
+#[derive(Default)]
 pub struct Image {
     files: BTreeMap<String, Bytes>,
 }
@@ -55,6 +56,11 @@ impl Image {
         self.files.iter().map(|(name, bytes)| (name.as_str(), bytes))
     }
 
+    /// Adds a file.
+    pub(super) fn insert(&mut self, name: String, bytes: Bytes) {
+        self.files.insert(name, bytes);
+    }
+
     fn get(&self, name: &str) -> Result<&Bytes, DiskError> {
         self.files.get(name).ok_or_else(|| DiskError::io(name, io::ErrorKind::NotFound.into()))
     }
@@ -69,14 +75,14 @@ fn mark(disk: &dyn Disk) -> Result<Mark, DiskError> {
 }
 
 fn gather(disk: &dyn Disk, (manifest, logs): &Mark) -> Result<Image, DiskError> {
-    let mut files = BTreeMap::new();
+    let mut image = Image::default();
     let mut sequence = 0;
     if let Some(bytes) = manifest {
         let manifest = manifest::decode(bytes)?;
         sequence = manifest.sequence;
-        files.insert(MANIFEST_FILE.to_owned(), Bytes::from(bytes.clone()));
+        image.insert(MANIFEST_FILE.to_owned(), Bytes::from(bytes.clone()));
         for name in manifest.chunk_files.iter().map(|(name, _)| name).chain([&manifest.state_file]) {
-            files.insert(name.clone(), disk.map(name)?);
+            image.insert(name.clone(), disk.map(name)?);
         }
     }
     // A log file ends where the next one begins.
@@ -84,9 +90,9 @@ fn gather(disk: &dyn Disk, (manifest, logs): &Mark) -> Result<Image, DiskError> 
     for (index, &first) in logs.iter().enumerate().skip(start) {
         let name = log_name(first);
         let bytes = if index + 1 == logs.len() { whole_records(disk, first)? } else { disk.map(&name)? };
-        files.insert(name, bytes);
+        image.insert(name, bytes);
     }
-    Ok(Image { files })
+    Ok(image)
 }
 
 /// The last log file without a record that is just being written. Damage in it stays.

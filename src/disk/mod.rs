@@ -10,6 +10,7 @@
 //! | [`state`] | the state file of a checkpoint |
 //! | [`manifest`] | the one small file that says which files count |
 //! | [`image`] | the files of one moment, beside a running server |
+//! | [`backup`] | such files in one file, and back |
 //! | [`salvage`] | state files and the log, read past damage |
 //! | [`cleanup`] | removal of our own files that no longer count |
 //! | [`real`], [`map`], [`lock`] | the operating system's file system behind the trait [`Disk`] |
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub mod backup;
 pub mod cleanup;
 pub mod format;
 pub mod image;

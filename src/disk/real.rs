@@ -55,8 +55,16 @@ impl RealDisk {
     /// # Errors
     /// [`DiskError::Io`] if it is not a folder that can be read.
     pub fn open_beside_server(dir: &Path) -> Result<Self, DiskError> {
+        Ok(Self { read_only: true, ..Self::open_unlocked(dir)? })
+    }
+
+    /// A folder that is no data folder, for files of the user's such as a backup.
+    ///
+    /// # Errors
+    /// [`DiskError::Io`] if it is not a folder that can be read.
+    pub fn open_unlocked(dir: &Path) -> Result<Self, DiskError> {
         fs::read_dir(dir).map_err(|e| DiskError::io(&dir.to_string_lossy(), e))?;
-        Ok(Self { root: dir.to_owned(), read_only: true, _lock: None })
+        Ok(Self { root: dir.to_owned(), read_only: false, _lock: None })
     }
 
     /// The data folder.

@@ -42,6 +42,7 @@ pub struct Damage {
 }
 
 /// What is in a data folder.
+#[derive(Default)]
 pub struct Survey {
     /// What could be proved good.
     pub snapshot: Snapshot,
