@@ -118,12 +118,12 @@ pub fn restore(disk: &dyn Disk, image: &Image, on_bytes: &mut dyn FnMut(u64)) ->
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::FailingDisk;
+    use super::super::sim::{SimDisk, payloads};
     use super::*;
 
     /// A folder with a checkpoint at record 2 and a record after it.
-    fn folder() -> FailingDisk {
-        let disk = FailingDisk::new();
+    fn folder() -> SimDisk {
+        let disk = SimDisk::new();
         let mut log = LogWriter::create(&disk, 3).unwrap();
         log.append(b"third").unwrap();
         log.write().unwrap();
@@ -147,15 +147,15 @@ mod tests {
         disk
     }
 
-    fn restored(image: &Image) -> FailingDisk {
-        let disk = FailingDisk::new();
+    fn restored(image: &Image) -> SimDisk {
+        let disk = SimDisk::new();
         restore(&disk, image, &mut |_| {}).unwrap();
         disk
     }
 
     #[test]
     fn what_is_restored_is_what_was_there() {
-        let (disk, target) = (folder(), FailingDisk::new());
+        let (disk, target) = (folder(), SimDisk::new());
         disk.put("notes.txt", b"not ours");
         let image = Image::capture(&disk).unwrap();
         verify(&image, &mut |_| {}).unwrap();
@@ -166,12 +166,12 @@ mod tests {
             assert_eq!(copy.read(name).unwrap(), bytes[..], "{name}");
         }
         assert_eq!(image.files().count(), 5);
-        assert_eq!(super::super::testing::payloads(&copy, 2).unwrap(), [&b"third"[..], b"fourth"]);
+        assert_eq!(payloads(&copy, 2).unwrap(), [&b"third"[..], b"fourth"]);
     }
 
     #[test]
     fn a_flipped_or_missing_byte_is_detected_before_anything_is_used() {
-        let (disk, target) = (folder(), FailingDisk::new());
+        let (disk, target) = (folder(), SimDisk::new());
         write(&target, "backup", &Image::capture(&disk).unwrap()).unwrap();
         let bytes = target.read("backup").unwrap();
         let whole: Vec<(String, bytes::Bytes)> = open(&target, "backup")
