@@ -1,6 +1,6 @@
 //! `vecdis repair`: what is good is kept, what is lost is told, the damaged folder stays as it is.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
 mod common;
 

@@ -166,7 +166,7 @@ mod tests {
             let component = |centre: usize, noise: u32, size: i32, outlier: u32, at: usize| {
                 let base = ((centre * 31 + at) as f32 * 0.7).sin();
                 let noise = ((noise as usize * 17 + at) as f32 * 1.3).sin() * 0.01;
-                let factor = if at as u32 == outlier { 50.0 } else { 1.0 };
+                let factor = if at == outlier as usize { 50.0 } else { 1.0 };
                 if centre == 4 && outlier == 0 { 0.0 } else { (base + noise) * factor * 10f32.powi(size) }
             };
             let vector = |&(centre, noise, size, outlier): &(usize, u32, i32, u32)| {

@@ -5,6 +5,7 @@
 //! its `len` or not live in its bitmaps, so they are invisible to it.
 
 pub mod chunk;
+pub mod columns;
 pub mod compaction;
 pub mod filter;
 pub mod filter_cache;
@@ -26,6 +27,7 @@ use thiserror::Error;
 
 use crate::disk::DiskError;
 use crate::vector::arena::{NewRow, RowShape};
+use crate::vector::kernel;
 use crate::vector::quant::{self, Scalars};
 use crate::vector::{Layout, Metric};
 pub use chunk::{Attributes, Chunk, Rows};
@@ -447,9 +449,7 @@ impl Collection {
         let had = self.attributes(row).is_some();
         self.attributes_count += u64::from(attributes.is_some());
         self.attributes_count -= u64::from(had);
-        let chunk = self.chunk_mut(row);
-        chunk.set_attributes(row.offset(), attributes);
-        chunk.attribute_changes = filter_cache::next_change();
+        self.chunk_mut(row).edit_attributes(row.offset(), attributes);
         true
     }
 
@@ -498,12 +498,11 @@ impl Collection {
 
 /// Offsets of a chunk's live rows, ascending.
 pub fn live_offsets(chunk: &Chunk) -> impl Iterator<Item = u16> + '_ {
-    chunk.live.iter().zip(0u16..).flat_map(|(&word, index)| {
-        let mut rest = word;
-        std::iter::from_fn(move || {
-            let bit = rest.trailing_zeros();
-            rest &= rest.wrapping_sub(1);
-            u16::try_from(bit).ok().filter(|&bit| bit < 64).map(|bit| index * 64 + bit)
-        })
-    })
+    set_bits(&chunk.live).filter_map(|at| u16::try_from(at).ok())
+}
+
+/// Positions of the set bits of a bitmap, ascending.
+fn set_bits(words: &[u64]) -> impl Iterator<Item = usize> + '_ {
+    let numbered = words.iter().enumerate();
+    numbered.flat_map(|(index, &word)| kernel::set_bits(word).map(move |bit| index * 64 + bit))
 }
