@@ -12,6 +12,8 @@ use crate::collection::set_bits;
 
 /// Distinct values that are not numbers which a column keeps; rows with others are left to the row evaluator.
 pub const MAX_VALUES: usize = 4096;
+/// A column is given up if on the average a value came less often than this when the dictionary was full.
+const MIN_USES: usize = 2;
 /// Longest string or array, in bytes, that a column keeps.
 pub const MAX_VALUE_BYTES: usize = 256;
 
@@ -20,48 +22,42 @@ const NO_CODE: u16 = u16::MAX;
 /// So many of the dictionary's values are looked for one by one; more are looked up row by row.
 const MAX_SCANNED_CODES: usize = 4;
 
-/// A value of the dictionary.
-#[derive(Clone, PartialEq)]
-enum Distinct {
+/// What a value of the dictionary is.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
     Null,
-    /// With its escapes decoded.
-    Text(Box<[u8]>),
-    /// What stands between the brackets.
-    Array(Box<[u8]>),
+    Text,
+    Array,
+}
+
+/// A value of the dictionary.
+#[derive(Clone)]
+struct Distinct {
+    kind: Kind,
+    /// A string with its escapes decoded, or what stands between an array's brackets.
+    bytes: Box<[u8]>,
 }
 
 impl Distinct {
-    /// `None` for a number, and for what is too long.
-    fn new(value: Value<'_>) -> Option<Self> {
-        let kept = match value {
-            Value::Null => Self::Null,
-            Value::Text(text) => Self::Text(text.bytes().into()),
-            Value::Array(inner) => Self::Array(inner.into()),
-            Value::Number(_) | Value::Tuple(_) => return None,
-        };
-        (kept.bytes().len() <= MAX_VALUE_BYTES).then_some(kept)
-    }
-
     fn value(&self) -> Value<'_> {
-        match self {
-            Self::Null => Value::Null,
-            Self::Text(bytes) => Value::Text(Text { raw: bytes, escaped: false }),
-            Self::Array(inner) => Value::Array(inner),
-        }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Null => &[],
-            Self::Text(bytes) | Self::Array(bytes) => bytes,
+        match self.kind {
+            Kind::Null => Value::Null,
+            Kind::Text => Value::Text(Text { raw: &self.bytes, escaped: false }),
+            Kind::Array => Value::Array(&self.bytes),
         }
     }
 }
 
 /// The values of one field in a chunk's rows. Every row is missing (the state of a new row), a number, in the dictionary,
 /// or in doubt: it has a value, which the column does not keep.
+///
+/// A column whose dictionary fills up with values of which hardly any comes again is *given up*: it keeps nothing, and
+/// has every row in doubt.
 #[derive(Clone, Default)]
 pub struct Column {
+    given_up: bool,
+    /// How often a value was in the dictionary, or went there.
+    coded: usize,
     /// Bit i of word i / 64: row i has the field.
     present: Vec<u64>,
     /// Rows in doubt.
@@ -85,7 +81,7 @@ impl Column {
 
     /// Has at least that many words of rows.
     pub fn grow(&mut self, words: usize) {
-        if words <= self.words() {
+        if words <= self.words() || self.given_up {
             return;
         }
         for bitmap in [&mut self.present, &mut self.doubt, &mut self.number] {
@@ -101,6 +97,9 @@ impl Column {
 
     /// Sets what a row has; `None` if the field is missing.
     pub fn set(&mut self, row: usize, value: Option<Value<'_>>) {
+        if self.given_up {
+            return;
+        }
         let (word, bit) = (row / 64, 1 << (row % 64));
         for bitmap in [&mut self.present, &mut self.doubt, &mut self.number] {
             bitmap[word] &= !bit;
@@ -110,52 +109,82 @@ impl Column {
         }
         let Some(value) = value else { return };
         self.present[word] |= bit;
-        if let Value::Number(number) = value {
-            if self.numbers.is_empty() {
-                self.numbers.resize(self.words() * 64, f64::NAN);
+        let code = match value {
+            Value::Number(number) => {
+                if self.numbers.is_empty() {
+                    self.numbers.resize(self.words() * 64, f64::NAN);
+                }
+                self.numbers[row] = number;
+                self.number[word] |= bit;
+                return;
             }
-            self.numbers[row] = number;
-            self.number[word] |= bit;
-        } else if let Some(code) = Distinct::new(value).and_then(|value| self.code(value)) {
-            if self.codes.is_empty() {
-                self.codes.resize(self.words() * 64, NO_CODE);
+            Value::Null => self.code(Kind::Null, &[]),
+            Value::Text(text) => self.code(Kind::Text, &text.bytes()),
+            Value::Array(inner) => self.code(Kind::Array, inner),
+            // Attributes have none.
+            Value::Tuple(_) => None,
+        };
+        match code {
+            None if self.is_full() && self.coded < MAX_VALUES * MIN_USES => {
+                *self = Self { given_up: true, ..Self::default() };
             }
-            self.codes[row] = code;
-        } else {
-            self.doubt[word] |= bit;
+            None => self.doubt[word] |= bit,
+            Some(code) => {
+                if self.codes.is_empty() {
+                    self.codes.resize(self.words() * 64, NO_CODE);
+                }
+                self.codes[row] = code;
+                self.coded += 1;
+            }
         }
     }
 
-    /// The code of a value; a new one if there is room.
-    fn code(&mut self, value: Distinct) -> Option<u16> {
-        let hash = hash_name(value.bytes());
+    /// The code of a value; a new one if there is room. `None` if it is not kept.
+    fn code(&mut self, kind: Kind, bytes: &[u8]) -> Option<u16> {
+        if bytes.len() > MAX_VALUE_BYTES {
+            return None;
+        }
+        let hash = hash_name(bytes);
         let values = &self.values;
-        if let Some(&code) = self.code_by_hash.find(hash, |&code| values[usize::from(code)] == value) {
+        let is_same = |&code: &u16| {
+            let value = &values[usize::from(code)];
+            value.kind == kind && *value.bytes == *bytes
+        };
+        if let Some(&code) = self.code_by_hash.find(hash, is_same) {
             return Some(code);
         }
         if self.is_full() {
             return None;
         }
         let code = u16::try_from(values.len()).ok()?;
-        let hash_of = |&code: &u16| hash_name(values[usize::from(code)].bytes());
-        self.code_by_hash.insert_unique(hash, code, hash_of);
-        self.values.push(value);
+        self.code_by_hash.insert_unique(hash, code, |&code| hash_name(&values[usize::from(code)].bytes));
+        self.values.push(Distinct { kind, bytes: bytes.into() });
         Some(code)
     }
 
     /// Whether the dictionary takes no more values.
-    pub fn is_full(&self) -> bool {
+    fn is_full(&self) -> bool {
         self.values.len() >= MAX_VALUES
     }
 
-    /// Rows that have the field, 64 of them.
-    pub fn present(&self, word: usize) -> u64 {
-        self.present[word]
+    /// Whether it has every row in doubt, whatever it is told.
+    pub fn is_given_up(&self) -> bool {
+        self.given_up
     }
 
-    /// Rows that have it and are in doubt, 64 of them.
+    /// Whether some rows are in doubt because there are too many values.
+    pub fn is_overfull(&self) -> bool {
+        self.given_up || self.is_full()
+    }
+
+    /// Rows that have the field, 64 of them; or that may have it, if they are in doubt.
+    pub fn present(&self, word: usize) -> u64 {
+        if self.given_up { u64::MAX } else { self.present[word] }
+    }
+
+    /// Rows that are in doubt, 64 of them.
     pub fn doubt(&self, word: usize) -> u64 {
-        self.doubt[word]
+        if self.given_up { u64::MAX } else { self.doubt[word] }
     }
 
     /// The value of a row that is not in doubt.
@@ -231,7 +260,7 @@ impl Column {
         // What the allocator adds to a value's bytes.
         const VALUE_OVERHEAD_BYTES: usize = 16;
         let bitmaps = self.present.capacity() + self.doubt.capacity() + self.number.capacity();
-        let values: usize = self.values.iter().map(|value| value.bytes().len() + VALUE_OVERHEAD_BYTES).sum();
+        let values: usize = self.values.iter().map(|value| value.bytes.len() + VALUE_OVERHEAD_BYTES).sum();
         size_of::<Self>()
             + bitmaps * 8
             + self.numbers.capacity() * size_of::<f64>()

@@ -52,7 +52,9 @@ impl Field {
 
     /// Whether it can be asked about `rows`, the words from `first` on.
     fn covers(&self, first: usize, rows: &[u64]) -> bool {
-        self.column.words() >= first + rows.len() && self.unknown(first, rows).all(|word| word == 0)
+        let words = first + rows.len();
+        self.column.is_given_up()
+            || self.column.words() >= words && self.unknown(first, rows).all(|word| word == 0)
     }
 
     fn unknown<'a>(&'a self, first: usize, rows: &'a [u64]) -> impl Iterator<Item = u64> + 'a {
@@ -88,7 +90,7 @@ impl Columns {
     pub fn without(&self, edited: &[u64]) -> Self {
         // Values that nothing has any more fill a dictionary: a full one is made anew.
         let mut fields: Vec<Field> =
-            self.read().iter().filter(|field| !field.column.is_full()).cloned().collect();
+            self.read().iter().filter(|field| !field.column.is_overfull()).cloned().collect();
         for field in &mut fields {
             field.known.iter_mut().zip(edited).for_each(|(known, edited)| *known &= !edited);
         }
@@ -143,8 +145,11 @@ impl Columns {
             });
             let mut fields = self.0.write().unwrap_or_else(PoisonError::into_inner);
             for (slot, name) in names.iter().enumerate() {
-                let values = values.iter().skip(slot).step_by(names.len()).copied();
+                let values = values.iter().skip(slot).step_by(names.len()).copied().map(Option::flatten);
                 field_mut(&mut fields, name, filter).add(first, batch, values);
+            }
+            if names.iter().all(|name| field_mut(&mut fields, name, filter).column.is_given_up()) {
+                break;
             }
         }
     }

@@ -156,11 +156,28 @@ fn values_that_are_too_long_or_too_many_are_left_to_the_row_evaluator() {
     }));
     assert_eq!(check(&collection, &format!(".s == \"{long}\""), 0), 100);
     assert!(!decides_all(&collection, ".s == \"a\""));
-    collection = filled((0..MAX_VALUES + 500).map(|at| format!(r#"{{"s":"v{at}"}}"#)));
-    assert_eq!(check(&collection, ".s in [\"v7\", \"v4500\"]", 0), 2);
+    collection = filled((0..MAX_VALUES * 3 + 600).map(|at| match at % 3 {
+        0 => format!(r#"{{"s":"v{at}"}}"#),
+        _ => r#"{"s":"often"}"#.into(),
+    }));
+    assert_eq!(check(&collection, ".s in [\"v9\", \"v12600\"]", 0), 2);
+    assert_eq!(check(&collection, ".s == \"often\"", 5), MAX_VALUES * 2 + 400);
     assert!(!decides_all(&collection, ".s == \"a\""));
     let size_bytes = collection.chunks[0].columns.size_bytes();
     assert!(size_bytes < MAX_VALUES * 128, "{size_bytes}");
+}
+
+#[test]
+fn a_column_of_values_that_never_come_again_is_given_up() {
+    let mut collection = filled((0..MAX_VALUES + 500).map(|at| format!(r#"{{"s":"v{at}","n":{at}}}"#)));
+    assert_eq!(check(&collection, ".s in [\"v7\", \"v4500\"] or .n == 1", 0), 3);
+    let chunk = &collection.chunks[0];
+    let given_up: Vec<bool> = chunk.columns.read().iter().map(|field| field.column.is_given_up()).collect();
+    assert_eq!(given_up, [false, true]);
+    (0..1000).for_each(|name| edit(&mut collection, name, r#"{"s":"often"}"#));
+    assert_eq!(check(&collection, ".s == \"often\"", 0), 1000);
+    put(&mut collection, 1, Some(br#"{"s":"v7"}"#));
+    assert_eq!(check(&collection, ".s == \"v7\"", 0), 1);
 }
 
 #[test]

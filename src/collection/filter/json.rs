@@ -32,18 +32,17 @@ pub(super) fn find_fields<'a>(
     missing == 0
 }
 
-/// Like [`find_fields`], but a field that is missing does not end the search for the others: what stands in its slot is
-/// what `find_fields` would find if it were asked for that field alone.
+/// Like [`find_fields`], but a field that is missing does not end the search for the others: what stands in its slot in the
+/// end, `Some(Some(value))` or not, is what `find_fields` would find if it were asked for that field alone.
 pub(in crate::collection) fn find_each<'a>(
     attributes: &'a [u8],
     names: &[Box<[u8]>],
-    found: &mut [Option<Value<'a>>],
+    found: &mut [Option<Option<Value<'a>>>],
 ) {
     let mut unseen = names.len();
-    let mut seen = vec![false; names.len()];
     each_field(attributes, names, |slot, value| {
-        if !std::mem::replace(&mut seen[slot], true) {
-            found[slot] = value;
+        if found[slot].is_none() {
+            found[slot] = Some(value);
             unseen -= 1;
         }
         if unseen == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
