@@ -1,6 +1,6 @@
 //! `vecdis backup` and `vecdis restore`.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
 mod common;
 
