@@ -1,4 +1,8 @@
 //! One field of a chunk's rows.
+//!
+//! A string is a code of two bytes in each row. A compressed bitmap for each string would take as much memory and be slower:
+//! an answer is a plain bitmap, and comparing the codes makes one in 0.1 ns a row, whatever passes; setting the bits of a
+//! roaring bitmap one by one takes 0.5 ns a row where one row in ten passes, and 0.06 ns where one in a hundred does.
 
 use std::ops::Range;
 
