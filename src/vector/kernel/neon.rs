@@ -50,9 +50,19 @@ pub(super) trait Products: Copy {
 
     /// See [`super::Kernel::dot_rows`], which checks the lengths.
     fn dot_rows(self, query: &QueryCodes, rows: &[u8], out: &mut [i32]) {
-        for (row, out) in rows.chunks_exact(query.codes().len()).zip(out) {
+        let (query, row_bytes) = (query.codes(), query.codes().len());
+        for (rows, out) in rows.chunks(TILE * row_bytes).zip(out.chunks_mut(TILE)) {
             // SAFETY: holding `self` proves the instructions.
-            *out = unsafe { vaddvq_s32(Self::sums([row], [query.codes()])[0][0]) };
+            unsafe {
+                if let Ok(out) = <&mut [i32; TILE]>::try_from(&mut *out) {
+                    let [sums] = Self::sums(tile_of(rows, row_bytes), [query]);
+                    vst1q_s32(out.as_mut_ptr(), add_lanes(sums));
+                } else {
+                    for (row, out) in rows.chunks_exact(row_bytes).zip(out) {
+                        *out = vaddvq_s32(Self::sums([row], [query])[0][0]);
+                    }
+                }
+            }
         }
     }
 
@@ -152,6 +162,18 @@ unsafe fn sums_by<const R: usize, const N: usize>(
     }
 }
 
+/// Four rows that lie one after the other.
+fn tile_of(rows: &[u8], row_bytes: usize) -> [&[u8]; TILE] {
+    std::array::from_fn(|row| &rows[row * row_bytes..][..row_bytes])
+}
+
+/// Lane r of the result is the sum of the lanes of `sums[r]`.
+#[inline]
+#[target_feature(enable = "neon")]
+fn add_lanes([a, b, c, d]: [int32x4_t; TILE]) -> int32x4_t {
+    vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d))
+}
+
 /// Screens four rows for a few queries.
 ///
 /// # Safety
@@ -164,12 +186,12 @@ unsafe fn score<P: Products, const N: usize>(
     rows: Rows<'_>,
     passed: &mut Vec<Passed>,
 ) {
-    let codes: [&[u8]; TILE] = std::array::from_fn(|r| &rows.codes[r * rows.row_bytes..][..rows.row_bytes]);
+    let tile = tile_of(rows.codes, rows.row_bytes);
     // SAFETY: the caller has the instructions.
-    let sums = unsafe { P::sums(codes, screens.map(|screen| screen.codes.codes())) };
+    let sums = unsafe { P::sums(tile, screens.map(|screen| screen.codes.codes())) };
     let (scales, biases) = (rows.scales, rows.biases_at::<TILE>(0));
-    for ((query, screen), [a, b, c, d]) in (first_query..).zip(screens).zip(sums) {
-        let dots = vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d));
+    for ((query, screen), sums) in (first_query..).zip(screens).zip(sums) {
+        let dots = add_lanes(sums);
         // SAFETY: both read the 16 bytes of four numbers.
         let (scales, biases) = unsafe { (vld1q_f32(scales[..TILE].as_ptr()), vld1q_f32(biases.as_ptr())) };
         // In the same order as the plain kernel, so that scores are equal to the last bit.
