@@ -278,7 +278,7 @@ fn compare(sixteens: &[Sixteen], rows: Rows<'_>, sums: &[Sums], passed: &mut Vec
 fn any_passes(sixteen: &Sixteen, rows: Rows<'_>, sums: &Sums) -> bool {
     let biases = rows.biases_at::<TILE>(0);
     let mut passing = 0;
-    for ((sums, &scale), bias) in sums.0.iter().zip(rows.scales).zip(biases) {
+    for ((sums, &scale), &bias) in sums.0.iter().zip(rows.scales).zip(biases) {
         passing |= passing_queries(sixteen, scale, bias, sums).0;
     }
     passing != 0
@@ -310,7 +310,7 @@ fn note(first_query: usize, sixteen: &Sixteen, rows: Rows<'_>, sums: &Sums, pass
     let first_query =
         u32::try_from(first_query).unwrap_or_else(|_| unreachable!("far fewer queries share a pass"));
     let biases = rows.biases_at::<TILE>(0);
-    for (((row, sums), &scale), bias) in (rows.first..).zip(&sums.0).zip(rows.scales).zip(biases) {
+    for (((row, sums), &scale), &bias) in (rows.first..).zip(&sums.0).zip(rows.scales).zip(biases) {
         let (mut passing, scores) = passing_queries(sixteen, scale, bias, sums);
         let mut written = [0.0f32; TILE];
         // SAFETY: writes the 64 bytes of the array.

@@ -117,7 +117,7 @@ impl<'a> Block<'a> {
         let mut block = Block { steps, first: rows.first, scales, biases };
         for group in 0..GROUPS {
             block.scales[group].copy_from_slice(&rows.scales[group * LANES..][..LANES]);
-            block.biases[group] = rows.biases_at(group * LANES);
+            block.biases[group] = *rows.biases_at(group * LANES);
         }
         block
     }

@@ -48,7 +48,7 @@ impl<'a> Block<'a> {
         };
         for group in 0..GROUPS {
             block.scales[group].copy_from_slice(&rows.scales[group * LANES..][..LANES]);
-            block.biases[group] = rows.biases_at(group * LANES);
+            block.biases[group] = *rows.biases_at(group * LANES);
         }
         block
     }

@@ -4,6 +4,17 @@
 //! sum over (byte - 128) * query, so all of them agree bit for bit; `scalar.rs` is the plain one the tests compare
 //! the others with. Each instruction set has a type whose constructor checks that this CPU has it, so holding a
 //! [`Kernel`] is the proof that calling it is sound. This folder is where `unsafe` lives.
+//!
+//! | file | one query | several queries at once |
+//! |---|---|---|
+//! | `scalar.rs`, `screen.rs` | plain Rust | one after the other |
+//! | `avx2.rs`, `avx2_block.rs` | 256-bit integers | columns of 16 rows |
+//! | `avx_vnni.rs` | 256-bit `vpdpbusd` | columns of 16 rows, by `avx2_block.rs` |
+//! | `avx512.rs`, `avx512_block.rs` | 512-bit `vpdpbusd` | columns of 64 rows |
+//! | `amx.rs` | by `avx512.rs` | from 32 on tiles of 16 rows and 16 queries, below by `avx512_block.rs` |
+//! | `neon.rs` | 128-bit integers, or `sdot` | tiles of four rows and four queries |
+//!
+//! `tests.rs` compares them all with the definition; `emulator.rs` runs there what this CPU lacks.
 
 use std::sync::OnceLock;
 

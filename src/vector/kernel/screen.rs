@@ -47,7 +47,7 @@ pub(super) struct Rows<'a> {
     pub(super) biases: &'a [f32],
 }
 
-impl Rows<'_> {
+impl<'a> Rows<'a> {
     pub(super) fn len(&self) -> usize {
         self.scales.len()
     }
@@ -66,8 +66,8 @@ impl Rows<'_> {
     }
 
     /// The biases of N rows from `at` on.
-    pub(super) fn biases_at<const N: usize>(&self, at: usize) -> [f32; N] {
-        self.biases.get(at..).and_then(<[f32]>::first_chunk).copied().unwrap_or([0.0; N])
+    pub(super) fn biases_at<const N: usize>(&self, at: usize) -> &'a [f32; N] {
+        self.biases.get(at..).and_then(<[f32]>::first_chunk).unwrap_or(const { &[0.0; N] })
     }
 }
 
