@@ -293,6 +293,47 @@ fn a_checkpoint_seals_closed_chunks_and_leaves_no_old_files() {
     check(&open(folder.path(), true), &model);
 }
 
+/// Writes a data folder of today's format for `tests/promises.rs`, which knows its content. To be run once for each
+/// format version, with the new folder's path in VECDIS_FIXTURE.
+#[test]
+#[ignore = "writes a fixture"]
+fn write_a_data_folder_to_keep() {
+    let folder = std::env::var("VECDIS_FIXTURE").unwrap();
+    let store = open(Path::new(&folder), true);
+    let put = |name: &str, element: u16, shift: f32, attributes: Option<&str>| {
+        let attributes = attributes.map(str::to_owned);
+        let Change::Add { namespace, key, params, attributes, .. } = add(name, "", 0, attributes) else {
+            unreachable!()
+        };
+        let vector = (0..8u16).map(|at| f32::from(element * 8 + at) - 700.0 + shift).collect();
+        let element = format!("e{element}").into();
+        write_one(&store, Change::Add { namespace, key, params, element, vector, attributes });
+    };
+    (0..200).for_each(|element| put("sealed", element, 0.0, (element % 2 == 0).then_some("{\"n\":1}")));
+    store.checkpoint().unwrap();
+    (0..10).for_each(|element| put("sealed", element, 0.5, None));
+    write_one(&store, Change::Remove { namespace: NAMESPACE, key: key("sealed"), element: "e10".into() });
+    let attributes = Some(Attributes::from(&b"changed"[..]));
+    let element = "e12".into();
+    write_one(
+        &store,
+        Change::SetAttributes { namespace: NAMESPACE, key: key("sealed"), element, attributes },
+    );
+    (0..5).for_each(|element| put("partial", element, 0.0, None));
+    store.checkpoint().unwrap();
+    put("sealed", 20, 0.25, None);
+    (0..5).for_each(|element| put("logged", element, 0.0, Some("new")));
+    write_one(&store, Change::Rename { namespace: NAMESPACE, key: key("logged"), to: key("renamed") });
+    store.stop().unwrap();
+}
+
+fn write_one(store: &Store, change: Change) {
+    write(store, move |txn| {
+        txn.apply(&change, None);
+    })
+    .unwrap();
+}
+
 #[test]
 fn without_a_log_the_last_checkpoint_is_what_survives() {
     let folder = tempfile::tempdir().unwrap();

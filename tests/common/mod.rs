@@ -52,9 +52,25 @@ impl Server {
 
     /// As [`Server::start_in`]; gives the exit code and what was printed if the server refuses to start.
     pub fn try_start_in(root: &Path, options: &[&str]) -> Result<Self, (Option<i32>, String)> {
+        Self::try_start(&mut Process::new(PROGRAM), root, options)
+    }
+
+    /// As [`Server::start_in`], with files that can grow to `file_bytes` (a multiple of 512) only: writes beyond fail.
+    pub fn start_limited(root: &Path, options: &[&str], file_bytes: u64) -> Self {
+        // A signal that is ignored stays so in the program that the shell becomes.
+        let limit = format!("trap '' XFSZ; ulimit -f {}; exec {PROGRAM} \"$@\"", file_bytes / 512);
+        Self::try_start(Process::new("sh").args(["-c", &limit, "sh"]), root, options)
+            .unwrap_or_else(|(code, output)| panic!("the server ended with {code:?}: {output}"))
+    }
+
+    fn try_start(
+        program: &mut Process,
+        root: &Path,
+        options: &[&str],
+    ) -> Result<Self, (Option<i32>, String)> {
         let before = output(root).len();
         let mut server = Self {
-            process: spawn(root, options),
+            process: spawn(program, root, options),
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             root: root.to_owned(),
             _folder: None,
@@ -118,6 +134,14 @@ impl Server {
         kilobytes.parse::<u64>().unwrap() * 1024
     }
 
+    /// What the process has open, as the system names it: paths, and `socket:[inode]`.
+    pub fn open_files(&self) -> Vec<String> {
+        let folder = format!("/proc/{}/fd", self.process.id());
+        let links =
+            fs::read_dir(folder).unwrap().filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+        links.map(|target| target.to_string_lossy().into_owned()).collect()
+    }
+
     /// All that the server has printed.
     pub fn output(&self) -> String {
         output(&self.root)
@@ -137,9 +161,9 @@ impl Drop for Server {
 }
 
 /// Starts the program on a port that the system chooses, so that servers never meet.
-fn spawn(root: &Path, options: &[&str]) -> Child {
+fn spawn(program: &mut Process, root: &Path, options: &[&str]) -> Child {
     let output = File::options().create(true).append(true).open(root.join("output")).unwrap();
-    Process::new(PROGRAM)
+    program
         .args(options)
         .args(["--bind", "127.0.0.1", "--port", "0", "--dir"])
         .arg(root.join("data"))
