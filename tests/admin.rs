@@ -414,6 +414,7 @@ const FIXED: &[&str] = &[
     "tcp-backlog",
     "databases",
     "dir",
+    "read-only",
     "appendonly",
     "io-threads",
     "search-threads",

@@ -115,7 +115,8 @@ fn persistence(call: &Call<'_>, out: &mut String) {
             call.snapshot.sequence.saturating_sub(get(&checkpoints.sequence))
         ),
     );
-    line(out, format_args!("aof_enabled:{}", u8::from(config.appendonly)));
+    line(out, format_args!("aof_enabled:{}", u8::from(config.appendonly && !store.read_only)));
+    line(out, format_args!("read_only:{}", u8::from(store.read_only)));
     line(out, format_args!("aof_rewrite_in_progress:{}", u8::from(running)));
     line(out, format_args!("aof_last_bgrewrite_status:{status}"));
     let broken = store.writes().broken.load(Ordering::Relaxed);

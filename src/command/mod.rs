@@ -245,7 +245,7 @@ fn try_step(
     spec: Option<&'static CommandSpec>,
     request: Request,
 ) -> Result<Step, CommandError> {
-    let spec = match check(session, spec, &request) {
+    let spec = match check(session, context, spec, &request) {
         Ok(spec) => spec,
         Err(error) => {
             session.fail_transaction();
@@ -267,6 +267,7 @@ fn try_step(
 /// Checks that the request names a command, may be sent, and has as many arguments as the command takes.
 fn check(
     session: &Session,
+    context: &Context,
     spec: Option<&'static CommandSpec>,
     request: &Request,
 ) -> Result<&'static CommandSpec, CommandError> {
@@ -277,6 +278,9 @@ fn check(
     table::check_subcommand(spec, request)?;
     if !session.authenticated && !spec.without_auth() {
         return Err(CommandError::text("NOAUTH Authentication required."));
+    }
+    if context.store.read_only && spec.flags.contains(&"write") {
+        return Err(READ_ONLY);
     }
     Ok(spec)
 }
@@ -290,6 +294,10 @@ fn prepare_write(
     let snapshot = context.store.snapshot();
     prepare(&Call { context, snapshot: &snapshot, namespace: session.namespace, request })
 }
+
+/// The answer to what would change the data folder while it is served read-only.
+const READ_ONLY: CommandError =
+    CommandError::text("READONLY You can't write: this server serves its data folder read-only.");
 
 /// An argument that our own commands do not know.
 fn unexpected(word: &[u8]) -> CommandError {

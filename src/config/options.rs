@@ -158,6 +158,13 @@ pub static OPTIONS: &[ConfigOption] = &[
         |config| config.dir.display().to_string(),
     ),
     option(
+        "read-only",
+        "no",
+        "serve the folder as it is: nothing in it is changed, writes are refused; several may serve it so",
+        into!(read_only, |text| yes_no(text)),
+        |config| print_yes_no(config.read_only),
+    ),
+    option(
         "appendonly",
         "yes",
         "log each write before it is answered; no = only the last checkpoint survives",

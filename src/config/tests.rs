@@ -56,6 +56,7 @@ fn every_option_prints_what_it_reads() {
         ("proto-max-bulk-len", "2097152"),
         ("databases", "16"),
         ("dir", "/x y"),
+        ("read-only", "yes"),
         ("appendonly", "no"),
         ("appendfsync", "always"),
         ("auto-aof-rewrite-percentage", "7"),

@@ -179,7 +179,8 @@ mod tests {
             .files()
             .map(|(name, bytes)| (name.to_owned(), bytes.clone()))
             .collect();
-        for at in 0..bytes.len() {
+        // Most bytes are the zeros between sections.
+        for at in (0..bytes.len()).filter(|at| bytes[*at] != 0 || at % 101 == 0) {
             let mut flipped = bytes.clone();
             flipped[at] ^= 0x20;
             target.put("backup", &flipped);
@@ -208,7 +209,7 @@ mod tests {
         ] {
             let disk = folder();
             let mut bytes = disk.read(name).unwrap();
-            let at = if name.starts_with("chunks") { bytes.len() - 1 } else { bytes.len() / 2 };
+            let at = if name.starts_with("state") { bytes.len() / 2 } else { bytes.len() - 1 };
             bytes[at] ^= 1;
             disk.put(name, &bytes);
             let found = Image::capture(&disk).and_then(|image| verify(&image, &mut |_| {}));

@@ -90,7 +90,8 @@ fn io_threads(config: &Config) -> usize {
 }
 
 async fn serve(config: Config) -> Result<(), ServerError> {
-    let disk = Arc::new(RealDisk::open(&config.dir)?);
+    let open = if config.read_only { RealDisk::open_read_only } else { RealDisk::open };
+    let disk = Arc::new(open(&config.dir)?);
     let (listeners, port) = listen(&config)?;
     let (shutdown, wishes) = mpsc::unbounded_channel();
     let metrics = Arc::new(Metrics::default());
@@ -240,6 +241,7 @@ async fn wait_for_end(
 /// Ends the store; `Err` says why it goes on.
 fn end(context: &Context, wish: Shutdown) -> Result<Result<(), StoreError>, String> {
     if wish.save
+        && !context.store.read_only
         && let Err(error) = context.store.checkpoint()
         // What is acknowledged is in the log, if there is one.
         && !context.config().appendonly

@@ -60,6 +60,9 @@ pub enum StoreError {
     /// The writer refused.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// A checkpoint is asked for, but nothing on disk may be changed.
+    #[error("the server serves its data folder read-only")]
+    ReadOnly,
     /// A checkpoint is asked for while one is under way.
     #[error("a checkpoint is already in progress")]
     Busy,
@@ -74,6 +77,8 @@ pub struct Store {
     threads: Mutex<Vec<JoinHandle<()>>>,
     checkpoints: Arc<CheckpointStats>,
     writes: Arc<WriterStats>,
+    /// Whether nothing on disk may be changed. Jobs are not refused: that is up to those who send them.
+    pub read_only: bool,
     /// Log records applied at start-up.
     pub replayed_records: u64,
     /// Bytes of a torn record cut at start-up.
@@ -103,6 +108,7 @@ impl Store {
             checkpoints.sequence.store(manifest.sequence, Ordering::Relaxed);
             checkpoints.last_s.store(manifest.created_ms / 1000, Ordering::Relaxed);
         }
+        let read_only = disk.is_read_only();
         let published = Arc::new(ArcSwap::from_pointee(recovered.snapshot));
         let (writer_sender, messages) = channel();
         let (maintenance_sender, tasks) = channel();
@@ -135,6 +141,7 @@ impl Store {
             threads: threads.into(),
             checkpoints,
             writes,
+            read_only,
             replayed_records: recovered.replayed_records,
             cut_bytes: recovered.cut_bytes,
         })
@@ -162,8 +169,9 @@ impl Store {
     /// Begins a checkpoint; the receiver tells when it is done.
     ///
     /// # Errors
-    /// [`StoreError::Busy`] while another is under way.
+    /// [`StoreError::Busy`] while another is under way, [`StoreError::ReadOnly`].
     pub fn begin_checkpoint(&self) -> Result<oneshot::Receiver<Result<(), StoreError>>, StoreError> {
+        self.check_writable()?;
         if self.checkpoints.running.swap(true, Ordering::AcqRel) {
             return Err(StoreError::Busy);
         }
@@ -175,8 +183,13 @@ impl Store {
     /// # Errors
     /// When it failed.
     pub fn checkpoint(&self) -> Result<(), StoreError> {
+        self.check_writable()?;
         self.checkpoints.running.store(true, Ordering::Release);
         self.queue_checkpoint()?.blocking_recv().unwrap_or(Err(WriteError::Stopped.into()))
+    }
+
+    fn check_writable(&self) -> Result<(), StoreError> {
+        if self.read_only { Err(StoreError::ReadOnly) } else { Ok(()) }
     }
 
     fn queue_checkpoint(&self) -> Result<oneshot::Receiver<Result<(), StoreError>>, StoreError> {

@@ -30,7 +30,7 @@ pub struct Recovered {
 /// Reads everything back.
 ///
 /// # Errors
-/// When a file is damaged or of a newer version; nothing is changed on disk then.
+/// When a file is damaged or of a newer version; nothing is changed on disk then. On a read-only disk nothing is ever.
 pub fn recover(disk: &dyn Disk) -> Result<Recovered, StoreError> {
     let manifest = manifest::load(disk)?;
     let snapshot = match &manifest {
@@ -62,12 +62,15 @@ pub fn recover(disk: &dyn Disk) -> Result<Recovered, StoreError> {
     state.publish(|published| snapshot = published);
     let cut_bytes = replayed.cut.as_ref().map_or(0, |cut| cut.bytes);
     if let Some(cut) = &replayed.cut {
-        warn!("the last record of {} was torn; {} bytes after {} were cut", cut.file, cut.bytes, cut.offset);
+        let done = if disk.is_read_only() { "are passed over" } else { "were cut" };
+        warn!("the last record of {} was torn; {} bytes after {} {done}", cut.file, cut.bytes, cut.offset);
     }
-    // What a sync before the start failed to make durable is made so before anything relies on it.
-    disk.sync_folder("")?;
-    if let Some(manifest) = &manifest {
-        remove_old(disk, manifest, &snapshot)?;
+    if !disk.is_read_only() {
+        // What a sync before the start failed to make durable is made so before anything relies on it.
+        disk.sync_folder("")?;
+        if let Some(manifest) = &manifest {
+            remove_old(disk, manifest, &snapshot)?;
+        }
     }
     let snapshot = Snapshot::clone(&snapshot);
     Ok(Recovered { snapshot, manifest, replayed_records: records, cut_bytes })

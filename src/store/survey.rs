@@ -138,7 +138,10 @@ impl Surveyor<'_> {
             StoreError::Disk(error) if error.is_not_found() => {
                 Damage { file: file.to_owned(), what: "is missing".to_owned(), key, ..Damage::default() }
             }
-            error @ (StoreError::Disk(_) | StoreError::Write(_) | StoreError::Busy) => return Err(error),
+            error
+            @ (StoreError::Disk(_) | StoreError::Write(_) | StoreError::Busy | StoreError::ReadOnly) => {
+                return Err(error);
+            }
             error => Damage { file: file.to_owned(), what: error.to_string(), key, ..Damage::default() },
         };
         self.damages.push(damage);

@@ -194,7 +194,7 @@ impl Writer {
         checkpoints: Arc<CheckpointStats>,
     ) -> Result<Self, DiskError> {
         let snapshot = published.load_full();
-        let log = match config.appendonly {
+        let log = match config.appendonly && !disk.is_read_only() {
             true => Some(LogWriter::create(&*disk, snapshot.sequence + 1)?),
             false => None,
         };
