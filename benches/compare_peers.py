@@ -121,12 +121,14 @@ class Measurement:
             cell.rounds.append(measure_round(contender, load))
 
     def library_round(self, contender, load):
-        """As many calls as fill a round; how many is found out once."""
+        """As many calls as fill a round; how many is found out by a first call, which warms up as well."""
         batch, threads = load
         if (contender.label, load) not in self.counts:
-            call_s = contender.run(batch, threads, batch).elapsed_s
-            calls = max(1, min(round(self.cell_s / call_s), len(self.data.queries)))
+            first = contender.run(batch, threads, batch)
+            calls = max(1, min(round(self.cell_s / first.elapsed_s), len(self.data.queries)))
             self.counts[contender.label, load] = batch * calls
+            if calls == 1:
+                return first
         return contender.run(batch, threads, self.counts[contender.label, load])
 
     def recall(self, label, load):
