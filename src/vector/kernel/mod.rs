@@ -41,6 +41,7 @@ mod neon;
 mod scalar;
 mod scan;
 mod screen;
+pub mod sums;
 
 #[cfg(target_arch = "x86_64")]
 pub use {amx::Amx, avx_vnni::AvxVnni, avx2::Avx2, avx512::Avx512Vnni};
