@@ -7,7 +7,7 @@
 //!
 //! | file | one query | several queries at once |
 //! |---|---|---|
-//! | `scalar.rs`, `screen.rs` | plain Rust | one after the other |
+//! | `scalar.rs`, `scan.rs`, `screen.rs` | plain Rust | one after the other |
 //! | `avx2.rs`, `avx2_block.rs` | 256-bit integers | columns of 16 rows |
 //! | `avx_vnni.rs` | 256-bit `vpdpbusd` | columns of 16 rows, by `avx2_block.rs` |
 //! | `avx512.rs`, `avx512_block.rs` | 512-bit `vpdpbusd` | columns of 64 rows |
