@@ -57,9 +57,7 @@ pub use screen::{Passed, Screen};
 /// Added to a component to make it a row byte.
 pub const CODE_OFFSET: u8 = 128;
 
-/// How far ahead of a scan memory is asked for. A scan waits for memory, not for arithmetic. Measured on one Zen 4
-/// with 38 and 77 MB of rows: rows one after the other and this distance read fastest; four or sixteen rows side by
-/// side were up to twice as slow.
+/// How far ahead the AVX2 kernel asks for memory. A scan waits for memory, not for arithmetic.
 #[cfg(target_arch = "x86_64")]
 const PREFETCH_BYTES: usize = 16 * 1024;
 
