@@ -161,15 +161,15 @@ mod tests {
 
     /// Vectors around a few centres, some of them equal, some zero, some with outliers, of all sizes.
     fn vectors() -> impl Strategy<Value = Vec<Vec<f32>>> {
-        let row = (0..5usize, 0..40u32, prop_oneof![6 => Just(0i32), 1 => -42..37], 0..20u32);
+        let row = (0..5usize, 0..40u32, prop_oneof![6 => Just(0i32), 1 => -42..37], 0..20usize);
         (2..40usize, proptest::collection::vec(row, 1..300)).prop_map(|(dim, rows)| {
-            let component = |centre: usize, noise: u32, size: i32, outlier: u32, at: usize| {
+            let component = |centre: usize, noise: u32, size: i32, outlier: usize, at: usize| {
                 let base = ((centre * 31 + at) as f32 * 0.7).sin();
                 let noise = ((noise as usize * 17 + at) as f32 * 1.3).sin() * 0.01;
-                let factor = if at == outlier as usize { 50.0 } else { 1.0 };
+                let factor = if at == outlier { 50.0 } else { 1.0 };
                 if centre == 4 && outlier == 0 { 0.0 } else { (base + noise) * factor * 10f32.powi(size) }
             };
-            let vector = |&(centre, noise, size, outlier): &(usize, u32, i32, u32)| {
+            let vector = |&(centre, noise, size, outlier): &(usize, u32, i32, usize)| {
                 (0..dim).map(|at| component(centre, noise, size, outlier, at)).collect()
             };
             rows.iter().map(vector).collect()

@@ -103,7 +103,7 @@ impl Bounds {
         let norm = if self.metric == Metric::Cosine { 1.0 } else { norm };
         let bounded = self.comparable && norm <= MAX_NORM && self.norm <= MAX_NORM;
         let lost = f64::from(f32::MIN_POSITIVE) * (1.0 + self.norm);
-        let error = match self.metric {
+        bounded.then_some(match self.metric {
             Metric::Cosine | Metric::Ip => Error {
                 codes: self.residual * norm + residual * self.norm,
                 arithmetic: self.rounding * self.norm * norm + lost,
@@ -112,8 +112,7 @@ impl Bounds {
                 codes: self.residual + residual,
                 arithmetic: 2.0 * self.rounding * (self.norm * self.norm + norm * norm) + lost,
             },
-        };
-        bounded.then_some(error)
+        })
     }
 }
 
