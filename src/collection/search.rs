@@ -12,11 +12,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::filter::Filter;
 use super::found::Found;
 use super::scan::{Scratch, scan};
-use super::{Chunk, Collection, CollectionError, RowId};
+use super::{Chunk, Collection, CollectionError, RowId, Rows};
 use crate::vector::Query;
 
 /// Bytes of rows (for one query) that are worth a thread of their own.
 const PART_BYTES: usize = 2 << 20;
+/// Bytes of rows, times searches, up to which a pass is not worth another thread: some twenty microseconds.
+const SMALL_BYTES: usize = 512 << 10;
+/// Results for each search up to which it is not worth another thread.
+const SMALL_COUNT: usize = 64;
 /// One search.
 pub struct SearchRequest {
     /// The version to look in.
@@ -44,6 +48,23 @@ pub struct Hit {
 
 /// Results of a search, best first, equal scores by row.
 pub type Hits = Result<Vec<Hit>, CollectionError>;
+
+/// Whether searches are on one collection and less work than waking another thread: few rows, in memory, and neither a
+/// filter nor a proof nor many results, which may take much longer than a pass.
+pub fn is_small(requests: &[SearchRequest]) -> bool {
+    let Some(first) = requests.first() else { return false };
+    let is_light = |request: &SearchRequest| {
+        let collection = &request.collection;
+        let in_memory = || collection.chunks.iter().all(|chunk| matches!(&*chunk.rows, Rows::Memory(_)));
+        collection.uid == first.collection.uid
+            && request.filter.is_none()
+            && !request.exact
+            && request.count.max(request.effort) <= SMALL_COUNT
+            && in_memory()
+    };
+    let row_bytes = first.collection.params.row_shape().scanned_bytes();
+    requests.len() * first.collection.rows() * row_bytes <= SMALL_BYTES && requests.iter().all(is_light)
+}
 
 /// Runs several searches on versions of one collection on the caller's thread. Answers are in the order of the requests.
 pub fn search(requests: Vec<SearchRequest>) -> Vec<Hits> {
@@ -155,8 +176,8 @@ fn parts(requests: &[SearchRequest]) -> Vec<Part> {
         return Vec::new();
     };
     // Many queries make a part as much work as many rows do.
-    let rows = PART_BYTES / shape.scanned_bytes().max(1) / requests.len().min(16);
-    let rows = rows.next_multiple_of(64).max(64 * 16);
+    let rows = PART_BYTES / shape.scanned_bytes().max(1);
+    let rows = (rows / requests.len().min(16)).max(rows.min(1024)).max(1).next_multiple_of(64);
     let cut = |chunk: &Arc<Chunk>| {
         let chunk = Arc::clone(chunk);
         (0..chunk.len).step_by(rows).map(move |first| Part {
