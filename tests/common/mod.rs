@@ -91,6 +91,14 @@ impl Server {
         }
     }
 
+    /// Starts a server and kills it after a while, whether it answers yet or not.
+    pub fn start_and_kill(root: &Path, after: Duration) {
+        let mut process = spawn(&mut Process::new(PROGRAM), root, &[]);
+        sleep(after);
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+
     /// A new connection.
     pub fn connect(&self) -> Client {
         Client::connect(self.address).unwrap()
