@@ -17,6 +17,8 @@ mod syncer;
 mod tests;
 #[cfg(test)]
 mod tests_crash;
+#[cfg(test)]
+mod tests_damage;
 mod writer;
 
 use std::sync::atomic::Ordering;

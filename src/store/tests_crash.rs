@@ -108,7 +108,7 @@ impl Content {
         }
     }
 
-    fn with(&self, changes: &[Change]) -> Self {
+    pub(super) fn with(&self, changes: &[Change]) -> Self {
         let mut next = self.clone();
         changes.iter().for_each(|change| next.apply(change));
         next
