@@ -1,4 +1,4 @@
-//! The store on a real folder against a plain map: random changes, checkpoints, restarts.
+//! The store against a plain map: random changes, searches, checkpoints, restarts, power cuts.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,8 +10,10 @@ use proptest::prelude::*;
 use super::change::Change;
 use super::state::{Applied, Key, NamespaceId};
 use super::*;
-use crate::collection::{AttributeChange, Attributes, Found, Params, Rows};
+use crate::collection::{AttributeChange, Attributes, Collection, Found, Params, Rows};
+use crate::config::Fsync;
 use crate::disk::RealDisk;
+use crate::disk::sim::SimDisk;
 use crate::vector::{Layout, Metric, Quantization, Query};
 
 const DIM: usize = 8;
@@ -86,16 +88,42 @@ fn check(store: &Store, model: &Model) {
             assert_eq!(&*collection.vector(row).unwrap(), &vector(*seed)[..]);
             assert_eq!(collection.attributes(row), attributes.as_deref().map(str::as_bytes));
         }
-        if let Some((seed, _)) = elements.values().next() {
-            let query = Query::new(&collection.params.layout, &vector(*seed));
-            let collection = Arc::clone(collection);
-            let request =
-                SearchRequest { collection, query, count: 3, effort: 0, exact: false, filter: None };
-            let hits = store.search(vec![request]).remove(0).blocking_recv().unwrap().unwrap();
-            assert_eq!(hits.len(), elements.len().min(3));
-            assert!((hits[0].score - 1.0).abs() < 1e-5);
-        }
+        check_search(store, collection, elements);
     }
+}
+
+/// Compares an exact search with brute force in f64.
+fn check_search(
+    store: &Store,
+    collection: &Arc<Collection>,
+    elements: &BTreeMap<String, (u32, Option<String>)>,
+) {
+    const COUNT: usize = 5;
+    let asked = vector(1000);
+    let query = Query::new(&collection.params.layout, &asked);
+    let request = SearchRequest {
+        collection: Arc::clone(collection),
+        query,
+        count: COUNT,
+        effort: 0,
+        exact: true,
+        filter: None,
+    };
+    let hits = store.search(vec![request]).remove(0).blocking_recv().unwrap().unwrap();
+    let score = |element: &str| cosine(&asked, &vector(elements[element].0));
+    let mut best: Vec<f64> = elements.keys().map(|element| score(element)).collect();
+    best.sort_by(|a, b| b.total_cmp(a));
+    assert_eq!(hits.len(), elements.len().min(COUNT));
+    for (hit, best) in hits.iter().zip(best) {
+        let name = String::from_utf8(collection.name(hit.row).to_vec()).unwrap();
+        let found = [f64::from(hit.score), score(&name)];
+        assert!(found.iter().all(|found| (found - best).abs() < 1e-5), "{name}: {found:?}, not {best}");
+    }
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
 #[derive(Clone, Debug)]
@@ -109,6 +137,7 @@ enum Step {
     Checkpoint,
     Restart,
     StopAndStart,
+    PowerCut(u64),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -123,6 +152,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Checkpoint),
         2 => Just(Step::Restart),
         1 => Just(Step::StopAndStart),
+        2 => any::<u64>().prop_map(Step::PowerCut),
     ]
 }
 
@@ -213,37 +243,39 @@ fn carry_out(store: &Store, model: &mut Model, step: &Step) {
             model.clear();
         }
         Step::Checkpoint => store.checkpoint().unwrap(),
-        Step::Restart | Step::StopAndStart => {}
+        Step::Restart | Step::StopAndStart | Step::PowerCut(_) => {}
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 25, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_store_equals_a_map_across_checkpoints_and_restarts(steps in proptest::collection::vec(step(), 1..60)) {
-        let folder = tempfile::tempdir().unwrap();
-        let mut store = open(folder.path(), true);
+    fn the_store_equals_a_map_across_checkpoints_restarts_and_power_cuts(
+        steps in proptest::collection::vec(step(), 1..60),
+    ) {
+        let mut disk = SimDisk::new();
+        let mut store = tests_crash::open(&disk, Fsync::Always).unwrap();
         let mut model = Model::new();
         for step in &steps {
-            match step {
+            let next = match step {
+                Step::PowerCut(seed) => disk.image().after_power_cut(*seed),
                 // The threads end without a checkpoint, as after a crash of the process.
-                Step::Restart => {
-                    store.stop().unwrap();
-                    drop(store);
-                    store = open(folder.path(), true);
-                    check(&store, &model);
-                }
+                Step::Restart => disk.clone(),
                 Step::StopAndStart => {
                     store.checkpoint().unwrap();
-                    store.stop().unwrap();
-                    drop(store);
-                    store = open(folder.path(), true);
-                    prop_assert_eq!(store.replayed_records, 0);
-                    check(&store, &model);
+                    disk.clone()
                 }
-                step => carry_out(&store, &mut model, step),
-            }
+                step => {
+                    carry_out(&store, &mut model, step);
+                    continue;
+                }
+            };
+            store.stop().unwrap();
+            disk = next;
+            store = tests_crash::open(&disk, Fsync::Always).unwrap();
+            prop_assert!(!matches!(step, Step::StopAndStart) || store.replayed_records == 0);
+            check(&store, &model);
         }
         check(&store, &model);
         store.stop().unwrap();
