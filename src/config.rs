@@ -48,6 +48,7 @@ pub struct Config {
     pub search_threads: usize,
     pub search_kernel: String,
     pub enable_debug_command: bool,
+    pub key_load_delay_us: u64,
     pub loglevel: LogLevel,
     pub logfile: PathBuf,
 }
@@ -139,6 +140,7 @@ impl Default for Config {
             search_threads: 0,
             search_kernel: String::new(),
             enable_debug_command: false,
+            key_load_delay_us: 0,
             loglevel: LogLevel::Nothing,
             logfile: PathBuf::new(),
         };

@@ -71,6 +71,20 @@ fn version_and_help() {
 }
 
 #[test]
+fn every_subcommand_explains_itself_and_names_what_is_missing() {
+    for (name, code) in [("check", 2), ("repair", 1), ("backup", 1), ("restore", 1)] {
+        let output = run(&[name, "--help"]);
+        let help = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && help.starts_with(&format!("vecdis {name} ")), "{help}");
+        assert!(help.lines().count() > 3, "{help}");
+        let output = run(&[name]);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{error}");
+        assert!(error.contains("is missing; usage: vecdis ") && error.lines().count() == 1, "{error}");
+    }
+}
+
+#[test]
 fn options_win_over_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let conf = folder.path().join("my.conf");

@@ -25,6 +25,9 @@ use arguments::Subcommand;
 static SUBCOMMANDS: &[Subcommand] =
     &[demo::SUBCOMMAND, check::SUBCOMMAND, repair::SUBCOMMAND, backup::BACKUP, backup::RESTORE];
 
+/// Width of the usage of a subcommand in the list of all; what it does stands beside a shorter one, else below.
+const USAGE_COLUMNS: usize = 28;
+
 /// Why a subcommand failed. Each displays as one line.
 #[derive(Debug, Error)]
 pub enum CliError {
@@ -108,10 +111,14 @@ fn version() -> String {
 }
 
 fn help() -> String {
-    let subcommands: String = SUBCOMMANDS
-        .iter()
-        .map(|subcommand| format!("  vecdis {:<28}{}\n", subcommand.usage(), subcommand.summary))
-        .collect();
+    let line = |subcommand: &Subcommand| {
+        let (usage, summary) = (subcommand.usage(), subcommand.summary);
+        match usage.len() {
+            0..USAGE_COLUMNS => format!("  vecdis {usage:<USAGE_COLUMNS$}{summary}\n"),
+            _ => format!("  vecdis {usage}\n{:37}{summary}\n", ""),
+        }
+    };
+    let subcommands: String = SUBCOMMANDS.iter().map(line).collect();
     let mut text = format!(
         "Vecdis, a vector server that speaks the Redis protocol.
 
@@ -148,7 +155,8 @@ mod tests {
     #[test]
     fn help_names_every_subcommand() {
         for subcommand in SUBCOMMANDS {
-            assert!(help().contains(&format!("  vecdis {} ", subcommand.usage())), "{}", subcommand.name);
+            assert!(help().contains(&format!("  vecdis {}", subcommand.usage())), "{}", subcommand.name);
+            assert!(help().lines().any(|line| line.ends_with(&format!("  {}", subcommand.summary))));
             assert!(subcommand.help().ends_with('\n') && !subcommand.summary.ends_with('.'));
         }
     }

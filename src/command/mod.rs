@@ -279,6 +279,9 @@ fn check(
     if !session.authenticated && !spec.without_auth() {
         return Err(CommandError::text("NOAUTH Authentication required."));
     }
+    if context.store.load().is_loading() && !spec.flags.contains(&"loading") {
+        return Err(LOADING);
+    }
     if context.store.read_only && spec.flags.contains(&"write") {
         return Err(READ_ONLY);
     }
@@ -294,6 +297,9 @@ fn prepare_write(
     let snapshot = context.store.snapshot();
     prepare(&Call { context, snapshot: &snapshot, namespace: session.namespace, request })
 }
+
+/// The answer to what needs the data while they are not there yet.
+const LOADING: CommandError = CommandError::text("LOADING Vecdis is loading the dataset in memory");
 
 /// The answer to what would change the data folder while it is served read-only.
 const READ_ONLY: CommandError =

@@ -18,6 +18,8 @@ const BACKLOG_MAX: u32 = 65_535;
 const SECONDS_MAX: u64 = 366 * 24 * 3600;
 /// Highest accepted `databases` (only 0 can be selected whatever it says).
 const DATABASES_MAX: u32 = 1_000_000;
+/// Longest accepted wait before a log record.
+const LOAD_DELAY_US_MAX: u64 = 1_000_000;
 /// Highest accepted percentage of growth.
 const PERCENTAGE_MAX: u32 = 1_000_000;
 
@@ -254,6 +256,14 @@ pub static OPTIONS: &[ConfigOption] = &[
         },
         |config| print_yes_no(config.enable_debug_command),
     ),
+    option(
+        "key-load-delay",
+        "0",
+        "for tests: microseconds to wait before each log record while the data are loaded",
+        into!(key_load_delay_us, |text| number(text, 0, LOAD_DELAY_US_MAX)),
+        |config| config.key_load_delay_us.to_string(),
+    )
+    .settable(),
     option(
         "loglevel",
         "notice",

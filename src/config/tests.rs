@@ -67,6 +67,7 @@ fn every_option_prints_what_it_reads() {
         ("search-threads", "7"),
         ("search-kernel", "scalar"),
         ("enable-debug-command", "yes"),
+        ("key-load-delay", "7"),
         ("loglevel", "debug"),
         ("logfile", "x.log"),
     ];

@@ -28,7 +28,7 @@ use crate::config::{BindAddress, Config};
 use crate::disk::{DiskError, RealDisk};
 use crate::heap;
 use crate::metrics::Metrics;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, WriteError};
 
 /// How long open connections have to take their last replies.
 const DRAIN: Duration = Duration::from_millis(200);
@@ -95,8 +95,9 @@ async fn serve(config: Config) -> Result<(), ServerError> {
     let (listeners, port) = listen(&config)?;
     let (shutdown, wishes) = mpsc::unbounded_channel();
     let metrics = Arc::new(Metrics::default());
+    let (store, loaded) = Store::start(disk, &config, &metrics);
     let context = Arc::new(Context {
-        store: Store::open(disk, &config, &metrics)?,
+        store,
         metrics,
         started_ms: clock::now_ms(),
         port,
@@ -105,13 +106,20 @@ async fn serve(config: Config) -> Result<(), ServerError> {
         shutdown,
         config: config.into(),
     });
+    info!("listening on port {port}, loading the data");
     for listener in listeners {
         tokio::spawn(accept(listener, Arc::clone(&context)));
     }
-    tokio::spawn(sweep(Arc::clone(&context)));
     tokio::spawn(give_back());
+    let end = wait_for_end(Arc::clone(&context), wishes);
+    tokio::pin!(end);
+    tokio::select! {
+        ended = &mut end => return ended,
+        loaded = loaded => loaded.unwrap_or_else(|_| Err(WriteError::Stopped.into()))?,
+    }
+    tokio::spawn(sweep(context));
     info!("ready to accept connections on port {port}");
-    wait_for_end(context, wishes).await
+    end.await
 }
 
 /// Forty random hexadecimal digits.
@@ -240,6 +248,10 @@ async fn wait_for_end(
 
 /// Ends the store; `Err` says why it goes on.
 fn end(context: &Context, wish: Shutdown) -> Result<Result<(), StoreError>, String> {
+    if context.store.load().is_loading() {
+        // Nothing was written, and what recovery does to the files may stop anywhere.
+        return Ok(Ok(()));
+    }
     if wish.save
         && !context.store.read_only
         && let Err(error) = context.store.checkpoint()

@@ -7,6 +7,7 @@ use imbl::OrdMap;
 use rkyv::rancor;
 
 use super::StoreError;
+use super::load::LoadStats;
 use super::params::ParamsV1;
 use super::state::{Key, NamespaceId, Snapshot};
 use crate::collection::salvage::{Salvage, SavedView, salvage_rows};
@@ -110,13 +111,14 @@ fn archive_chunk(chunk: &Chunk, params: &Params) -> Result<ChunkV1, StoreError> 
 /// Puts a state file's entries together again as a snapshot.
 pub struct Restorer<'a> {
     disk: &'a dyn Disk,
+    load: &'a LoadStats,
     snapshot: Option<Snapshot>,
 }
 
 impl<'a> Restorer<'a> {
-    /// Chunk files are opened on this disk.
-    pub fn new(disk: &'a dyn Disk) -> Self {
-        Self { disk, snapshot: None }
+    /// Chunk files are opened on this disk; `load` is told how far it is.
+    pub fn new(disk: &'a dyn Disk, load: &'a LoadStats) -> Self {
+        Self { disk, load, snapshot: None }
     }
 
     /// Takes the next entry. Entries are aligned to 16 bytes.
@@ -124,6 +126,7 @@ impl<'a> Restorer<'a> {
     /// # Errors
     /// When it is not the entry expected here, or one of its chunk files is damaged.
     pub fn entry(&mut self, entry: &[u8]) -> Result<(), StoreError> {
+        self.load.add(entry.len() as u64);
         let unreadable = |error: rancor::Error| StoreError::State(error.to_string());
         let Some(snapshot) = &mut self.snapshot else {
             let head = rkyv::from_bytes::<HeadV1, rancor::Error>(entry).map_err(unreadable)?;
@@ -133,7 +136,7 @@ impl<'a> Restorer<'a> {
         let collection = rkyv::from_bytes::<CollectionV1, rancor::Error>(entry).map_err(unreadable)?;
         let namespace = NamespaceId(collection.namespace);
         let key = Key::new(collection.key.clone().into());
-        let collection = restore_collection(self.disk, collection)?;
+        let collection = restore_collection(self.disk, self.load, collection)?;
         snapshot.insert(namespace, key, Arc::new(collection));
         Ok(())
     }
@@ -149,13 +152,20 @@ impl<'a> Restorer<'a> {
     }
 }
 
-fn restore_collection(disk: &dyn Disk, archived: CollectionV1) -> Result<Collection, StoreError> {
+fn restore_collection(
+    disk: &dyn Disk,
+    load: &LoadStats,
+    archived: CollectionV1,
+) -> Result<Collection, StoreError> {
     let params = archived.params.params();
     let params =
         params.ok_or_else(|| StoreError::State("a collection's parameters are not known".to_owned()))?;
     let mut chunks = Vec::with_capacity(archived.chunks.len());
     for chunk in &archived.chunks {
         chunks.push(restore_chunk(disk, chunk, &params)?);
+        if let RowsV1::Sealed { file, .. } = &chunk.rows {
+            load.add(disk.len_bytes(file)?);
+        }
     }
     if !chunks.is_sorted_by(|a, b| a.number < b.number) {
         return Err(StoreError::State("a collection's chunks are out of order".to_owned()));

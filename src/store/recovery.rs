@@ -1,14 +1,17 @@
 //! Start-up: the last checkpoint, then the records of the log after it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::StoreError;
 use super::archive::Restorer;
 use super::change;
 use super::checkpoint::remove_old;
+use super::load::LoadStats;
 use super::state::{Snapshot, State};
+use super::survey::own_files;
 use crate::disk::manifest::{self, Manifest};
 use crate::disk::{Disk, replay, state as state_file};
 
@@ -21,21 +24,19 @@ pub struct Recovered {
     pub snapshot: Snapshot,
     /// The checkpoint it began from.
     pub manifest: Option<Manifest>,
-    /// Log records applied after it.
-    pub replayed_records: u64,
-    /// Bytes of a torn record that were cut from the end of the log.
-    pub cut_bytes: u64,
 }
 
-/// Reads everything back.
+/// Reads everything back, and tells `load` how far it is.
 ///
 /// # Errors
 /// When a file is damaged or of a newer version; nothing is changed on disk then. On a read-only disk nothing is ever.
-pub fn recover(disk: &dyn Disk) -> Result<Recovered, StoreError> {
+pub fn recover(disk: &dyn Disk, load: &LoadStats) -> Result<Recovered, StoreError> {
+    let total_bytes = own_files(disk)?.iter().map(|(_, len_bytes)| len_bytes).sum();
+    load.total_bytes.store(total_bytes, Ordering::Relaxed);
     let manifest = manifest::load(disk)?;
     let snapshot = match &manifest {
         Some(manifest) => {
-            let mut restorer = Restorer::new(disk);
+            let mut restorer = Restorer::new(disk, load);
             state_file::read_state(disk, &manifest.state_file, &manifest.state_pin, |entry| {
                 restorer.entry(entry)
             })?;
@@ -45,23 +46,21 @@ pub fn recover(disk: &dyn Disk) -> Result<Recovered, StoreError> {
     };
     let from = snapshot.sequence;
     let mut state = State::new(snapshot);
-    let mut records = 0;
     let replayed = replay::replay(disk, from, |sequence, payload| -> Result<(), StoreError> {
+        load.add_record(payload.len() as u64);
         for change in change::decode_payload(payload)? {
             state.apply(&change, None);
         }
         state.set_sequence(sequence);
-        records += 1;
-        if records % PUBLISH_EVERY_RECORDS == 0 {
+        if sequence.is_multiple_of(PUBLISH_EVERY_RECORDS) {
             state.publish(|_| {});
-            info!("{records} log records replayed");
         }
         Ok(())
     })?;
     let mut snapshot = Arc::default();
     state.publish(|published| snapshot = published);
-    let cut_bytes = replayed.cut.as_ref().map_or(0, |cut| cut.bytes);
     if let Some(cut) = &replayed.cut {
+        load.cut_bytes.store(cut.bytes, Ordering::Relaxed);
         let done = if disk.is_read_only() { "are passed over" } else { "were cut" };
         warn!("the last record of {} was torn; {} bytes after {} {done}", cut.file, cut.bytes, cut.offset);
     }
@@ -73,5 +72,5 @@ pub fn recover(disk: &dyn Disk) -> Result<Recovered, StoreError> {
         }
     }
     let snapshot = Snapshot::clone(&snapshot);
-    Ok(Recovered { snapshot, manifest, replayed_records: records, cut_bytes })
+    Ok(Recovered { snapshot, manifest })
 }

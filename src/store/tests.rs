@@ -48,7 +48,9 @@ pub(super) fn write(
 fn open(folder: &Path, appendonly: bool) -> Store {
     let disk = Arc::new(RealDisk::open(folder).unwrap());
     let config = Config { appendonly, search_threads: 1, ..Config::default() };
-    Store::open(disk, &config, &Arc::default()).unwrap()
+    let (store, loaded) = Store::start(disk, &config, &Arc::default());
+    loaded.blocking_recv().unwrap().unwrap();
+    store
 }
 
 pub(super) fn key(name: &str) -> Key {
@@ -274,7 +276,7 @@ proptest! {
             store.stop().unwrap();
             disk = next;
             store = tests_crash::open(&disk, Fsync::Always).unwrap();
-            prop_assert!(!matches!(step, Step::StopAndStart) || store.replayed_records == 0);
+            prop_assert!(!matches!(step, Step::StopAndStart) || store.load().records.load(Ordering::Relaxed) == 0);
             check(&store, &model);
         }
         check(&store, &model);
@@ -383,7 +385,7 @@ fn without_a_log_the_last_checkpoint_is_what_survives() {
     store.stop().unwrap();
     drop(store);
     let store = open(folder.path(), true);
-    assert!(store.replayed_records > 0);
+    assert!(store.load().records.load(Ordering::Relaxed) > 0);
     check(&store, &model);
 }
 
@@ -425,6 +427,6 @@ fn dead_rows_are_given_back_in_memory_and_on_disk() {
     store.stop().unwrap();
     drop(store);
     let store = open(folder.path(), true);
-    assert_eq!(store.replayed_records, 0);
+    assert_eq!(store.load().records.load(Ordering::Relaxed), 0);
     check(&store, &model);
 }

@@ -188,7 +188,9 @@ pub(super) fn workload() -> Vec<Step> {
 
 pub(super) fn open(disk: &SimDisk, appendfsync: Fsync) -> Result<Store, StoreError> {
     let config = Config { appendonly: true, appendfsync, search_threads: 1, ..Config::default() };
-    Store::open(Arc::new(disk.clone()), &config, &Arc::default())
+    let (store, loaded) = Store::start(Arc::new(disk.clone()), &config, &Arc::default());
+    loaded.blocking_recv().unwrap()?;
+    Ok(store)
 }
 
 pub(super) fn write_all(store: &Store, changes: &[Change]) -> Result<(), WriteError> {
@@ -229,7 +231,8 @@ pub(super) fn run(disk: &SimDisk, policy: Fsync) -> Vec<Content> {
 
 /// Recovers what is on the disk; it must be the content after one of the records `least..=most`. Returns which.
 fn check(disk: &SimDisk, contents: &[Content], least: u64, most: u64) -> u64 {
-    let recovered = recovery::recover(disk).unwrap_or_else(|error| panic!("{error}: {:?}", disk.names()));
+    let recovered = recovery::recover(disk, &LoadStats::default())
+        .unwrap_or_else(|error| panic!("{error}: {:?}", disk.names()));
     let sequence = recovered.snapshot.sequence;
     assert!((least..=most).contains(&sequence), "record {sequence}, not in {least}..={most}");
     let content = Content::of(&recovered.snapshot).unwrap();
@@ -253,7 +256,8 @@ fn crash_while_recovering(moment: &Moment, seed: u64, contents: &[Content]) -> u
     write_all(&store, &[add("after", "crash", 3, None)]).unwrap();
     let expected = contents[usize::try_from(sequence).unwrap()].with(&[add("after", "crash", 3, None)]);
     for seed in POWER_CUTS {
-        let recovered = recovery::recover(&disk.image().after_power_cut(seed)).unwrap();
+        let recovered =
+            recovery::recover(&disk.image().after_power_cut(seed), &LoadStats::default()).unwrap();
         assert_eq!(recovered.snapshot.sequence, sequence + 1);
         assert!(Content::of(&recovered.snapshot).unwrap() == expected);
         points += 1;
@@ -344,7 +348,7 @@ fn run_failing(failing: std::ops::Range<u64>, fault: Fault, policy: Fsync) -> bo
     let allowed =
         |content: &Content, least: usize| contents[least..].contains(content) || refused.contains(content);
     let recover = |disk: &SimDisk, what: &str| {
-        let recovered = recovery::recover(disk);
+        let recovered = recovery::recover(disk, &LoadStats::default());
         let recovered = recovered.unwrap_or_else(|error| panic!("{failing:?} {fault:?} {what}: {error}"));
         Content::of(&recovered.snapshot).unwrap()
     };

@@ -67,7 +67,7 @@ fn kind_of(name: &str) -> &'static str {
 
 /// Everything on a disk, read to the last byte.
 fn read(disk: &SimDisk) -> Result<(Content, Snapshot), StoreError> {
-    let recovered = recovery::recover(disk)?;
+    let recovered = recovery::recover(disk, &LoadStats::default())?;
     Ok((Content::of(&recovered.snapshot)?, recovered.snapshot))
 }
 

@@ -18,6 +18,7 @@ use tracing::{error, info};
 use super::change::{self, Change};
 use super::checkpoint::{CheckpointStats, Task};
 use super::compaction::{Chunks, Replacement};
+use super::load::LoadStats;
 use super::state::{Applied, Key, NamespaceId, Snapshot, State};
 use super::syncer::Syncer;
 use super::{StoreError, recovery};
@@ -494,7 +495,7 @@ impl Writer {
 
     fn reload(&mut self) -> Result<(), StoreError> {
         self.sync()?;
-        let recovered = recovery::recover(&*self.disk)?;
+        let recovered = recovery::recover(&*self.disk, &LoadStats::default())?;
         self.state = State::new(recovered.snapshot);
         self.publish();
         Ok(())

@@ -22,6 +22,9 @@ pub use data::{Model, Rng, clustered};
 pub const WAIT_MAX: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(5);
 
+/// What stands before the port in the line that says that a server is ready.
+const READY: &str = "ready to accept connections on port ";
+
 /// The server's program.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_vecdis");
 
@@ -52,21 +55,29 @@ impl Server {
 
     /// As [`Server::start_in`]; gives the exit code and what was printed if the server refuses to start.
     pub fn try_start_in(root: &Path, options: &[&str]) -> Result<Self, (Option<i32>, String)> {
-        Self::try_start(&mut Process::new(PROGRAM), root, options)
+        Self::start_until(&mut Process::new(PROGRAM), root, options, READY)
+    }
+
+    /// As [`Server::start_in`], but only waits until it listens: it may still be loading.
+    pub fn start_loading(root: &Path, options: &[&str]) -> Self {
+        Self::start_until(&mut Process::new(PROGRAM), root, options, "listening on port ")
+            .unwrap_or_else(|(code, output)| panic!("the server ended with {code:?}: {output}"))
     }
 
     /// As [`Server::start_in`], with files that can grow to `file_bytes` (a multiple of 512) only: writes beyond fail.
     pub fn start_limited(root: &Path, options: &[&str], file_bytes: u64) -> Self {
         // A signal that is ignored stays so in the program that the shell becomes.
         let limit = format!("trap '' XFSZ; ulimit -f {}; exec {PROGRAM} \"$@\"", file_bytes / 512);
-        Self::try_start(Process::new("sh").args(["-c", &limit, "sh"]), root, options)
+        Self::start_until(Process::new("sh").args(["-c", &limit, "sh"]), root, options, READY)
             .unwrap_or_else(|(code, output)| panic!("the server ended with {code:?}: {output}"))
     }
 
-    fn try_start(
+    /// Starts a server and waits until it prints `told` and its port.
+    fn start_until(
         program: &mut Process,
         root: &Path,
         options: &[&str],
+        told: &str,
     ) -> Result<Self, (Option<i32>, String)> {
         let before = output(root).len();
         let mut server = Self {
@@ -82,7 +93,7 @@ impl Server {
             if let Some(status) = ended {
                 return Err((status.code(), printed));
             }
-            if let Some(port) = port_told(&printed) {
+            if let Some(port) = port_told(&printed, told) {
                 server.address.set_port(port);
                 return Ok(server);
             }
@@ -182,11 +193,11 @@ fn spawn(program: &mut Process, root: &Path, options: &[&str]) -> Child {
         .unwrap()
 }
 
-/// The port in the line that says that the server is ready.
-fn port_told(printed: &str) -> Option<u16> {
-    let (_, after) = printed.rsplit_once("ready to accept connections on port ")?;
-    let (port, _) = after.split_once('\n')?;
-    port.trim().parse().ok()
+/// The port that stands behind a text, in a line that is complete.
+fn port_told(printed: &str, text: &str) -> Option<u16> {
+    let (_, after) = printed.rsplit_once(text)?;
+    let (line, _) = after.split_once('\n')?;
+    line.split(',').next()?.trim().parse().ok()
 }
 
 fn output(root: &Path) -> String {

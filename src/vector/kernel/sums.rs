@@ -24,23 +24,23 @@ pub fn sum(kind: Sum, a: &[f32], b: &[f32]) -> f64 {
         // SAFETY: the CPU has AVX2.
         return unsafe { avx2(kind, a, b) };
     }
-    any(kind, a, b)
+    plain(kind, a, b)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 fn avx512(kind: Sum, a: &[f32], b: &[f32]) -> f64 {
-    any(kind, a, b)
+    plain(kind, a, b)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn avx2(kind: Sum, a: &[f32], b: &[f32]) -> f64 {
-    any(kind, a, b)
+    plain(kind, a, b)
 }
 
 #[inline(always)]
-fn any(kind: Sum, a: &[f32], b: &[f32]) -> f64 {
+fn plain(kind: Sum, a: &[f32], b: &[f32]) -> f64 {
     match kind {
         Sum::Dot => pairs(a, b, |x, y| x * y),
         Sum::SquaredDistance => pairs(a, b, |x, y| (x - y) * (x - y)),
@@ -76,7 +76,7 @@ mod tests {
             for kind in [Sum::Dot, Sum::SquaredDistance] {
                 // Which NaN a sum is does not matter.
                 let bits = |sum: f64| if sum.is_nan() { None } else { Some(sum.to_bits()) };
-                let expected = bits(any(kind, &a, &b));
+                let expected = bits(plain(kind, &a, &b));
                 prop_assert_eq!(bits(sum(kind, &a, &b)), expected);
                 #[cfg(target_arch = "x86_64")]
                 if is_x86_feature_detected!("avx2") {
