@@ -17,8 +17,8 @@ use crate::vector::Query;
 
 /// Bytes of rows (for one query) that are worth a thread of their own.
 const PART_BYTES: usize = 2 << 20;
-/// Bytes of rows, times searches, up to which a pass is not worth another thread: some twenty microseconds.
-const SMALL_BYTES: usize = 512 << 10;
+/// Bytes of rows, times searches, up to which a pass is not worth another thread: some fifty microseconds.
+const SMALL_BYTES: usize = 1536 << 10;
 /// Results for each search up to which it is not worth another thread.
 const SMALL_COUNT: usize = 64;
 /// One search.

@@ -238,7 +238,7 @@ mod tests {
     fn small_searches_are_answered_by_the_caller_in_one_pass() {
         assert_eq!(answered(requests(100, 1)), Some(1));
         assert_eq!(answered(requests(100, 9)), Some(1));
-        assert_eq!(answered(requests(10_000, 1)), None, "that many rows are for the search threads");
+        assert_eq!(answered(requests(30_000, 1)), None, "that many rows are for the search threads");
         assert_eq!(answered(requests(1000, 100)), None, "as many searches are");
         let proof = requests(100, 1).into_iter().map(|request| SearchRequest { exact: true, ..request });
         assert_eq!(answered(proof.collect()), None, "a proof may take long");
