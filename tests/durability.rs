@@ -143,6 +143,29 @@ fn a_crash_while_writing_and_checkpointing_loses_nothing_acknowledged() {
 }
 
 #[test]
+fn a_log_that_grows_over_many_short_lives_leads_to_a_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut model, mut rng) = (Model::default(), Rng(22));
+    let options = ["--auto-aof-rewrite-min-size", "64kb"];
+    let mut longest_bytes = 0;
+    for _ in 0..8 {
+        let server = Server::start_in(folder.path(), &options);
+        let mut client = server.connect();
+        model.check(&mut client, "k");
+        // Far less than leads to a checkpoint by itself.
+        model.run_random(&mut client, "k", &mut rng, 200, 50);
+        wait_for_checkpoint(&mut client);
+        server.kill9();
+        let files = files_below(&folder.path().join("data"));
+        let logs = files.iter().filter(|name| name.starts_with("log-"));
+        let sizes = logs.map(|name| fs::metadata(folder.path().join("data").join(name)).unwrap().len());
+        longest_bytes = longest_bytes.max(sizes.sum());
+    }
+    assert!(longest_bytes > 48 << 10, "{longest_bytes} bytes of log do not try it");
+    assert!(longest_bytes < 96 << 10, "the log grew to {longest_bytes} bytes");
+}
+
+#[test]
 fn updates_are_as_durable_as_inserts() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start_in(folder.path(), &["--appendfsync", "always"]);

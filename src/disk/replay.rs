@@ -29,6 +29,8 @@ pub struct Replayed {
     pub last_sequence: u64,
     /// Records handed over.
     pub records: u64,
+    /// Bytes they take in the log.
+    pub size_bytes: u64,
     /// The torn tail that was cut off, if there was one.
     pub cut: Option<Cut>,
     /// Name of the log file to be created next.
@@ -61,7 +63,7 @@ pub fn replay<E: From<DiskError>>(
     mut apply: impl FnMut(u64, &[u8]) -> Result<(), E>,
 ) -> Result<Replayed, E> {
     let files = needed_files(disk, from_sequence)?;
-    let mut records = 0;
+    let (mut records, mut size_bytes) = (0, 0);
     let mut next_sequence = from_sequence.saturating_add(1);
     let mut cut = None;
     for (index, &first) in files.iter().enumerate() {
@@ -70,6 +72,7 @@ pub fn replay<E: From<DiskError>>(
         let end = file.walk(until, |sequence, payload| {
             if sequence > from_sequence {
                 records += 1;
+                size_bytes += (RECORD_HEADER_BYTES + payload.len()) as u64;
                 apply(sequence, payload)?;
             }
             Ok::<(), E>(())
@@ -80,7 +83,8 @@ pub fn replay<E: From<DiskError>>(
             None => cut = file.finish_last(disk, &end)?,
         }
     }
-    Ok(Replayed { last_sequence: next_sequence - 1, records, cut, next_file: log_name(next_sequence) })
+    let next_file = log_name(next_sequence);
+    Ok(Replayed { last_sequence: next_sequence - 1, records, size_bytes, cut, next_file })
 }
 
 /// The first sequences of the log files that may hold records above `from_sequence`, in order.
@@ -309,7 +313,8 @@ mod tests {
     #[test]
     fn an_empty_folder_has_an_empty_log() {
         let replayed = run(&SimDisk::new(), 0).unwrap();
-        let expected = Replayed { last_sequence: 0, records: 0, cut: None, next_file: log_name(1) };
+        let expected =
+            Replayed { last_sequence: 0, records: 0, size_bytes: 0, cut: None, next_file: log_name(1) };
         assert_eq!(replayed, expected);
     }
 

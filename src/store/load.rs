@@ -127,6 +127,7 @@ impl Loader {
             self.checkpoints.sequence.store(manifest.sequence, Ordering::Relaxed);
             self.checkpoints.last_s.store(manifest.created_ms / 1000, Ordering::Relaxed);
         }
+        self.writes.log_bytes.store(recovered.replayed_bytes, Ordering::Relaxed);
         self.published.store(Arc::new(recovered.snapshot));
         let Self { disk, config, published, maintenance, messages, writes, checkpoints, .. } = self;
         Ok(Writer::new(disk, published, &config, maintenance, messages, writes, checkpoints)?)

@@ -24,6 +24,8 @@ pub struct Recovered {
     pub snapshot: Snapshot,
     /// The checkpoint it began from.
     pub manifest: Option<Manifest>,
+    /// Bytes that the log records applied after it take.
+    pub replayed_bytes: u64,
 }
 
 /// Reads everything back, and tells `load` how far it is.
@@ -72,5 +74,5 @@ pub fn recover(disk: &dyn Disk, load: &LoadStats) -> Result<Recovered, StoreErro
         }
     }
     let snapshot = Snapshot::clone(&snapshot);
-    Ok(Recovered { snapshot, manifest })
+    Ok(Recovered { snapshot, manifest, replayed_bytes: replayed.size_bytes })
 }

@@ -147,7 +147,7 @@ impl<'a> Txn<'a> {
 /// Counters of the writer, for INFO.
 #[derive(Default)]
 pub struct WriterStats {
-    /// Bytes in the current log file.
+    /// Bytes of log since the last checkpoint began: what a restart would replay.
     pub log_bytes: AtomicU64,
     /// Batches published.
     pub batches: AtomicU64,
@@ -163,6 +163,8 @@ pub(super) struct Writer {
     disk: Arc<dyn Disk>,
     state: State,
     log: Option<LogWriter>,
+    /// Bytes of log since the last checkpoint that are in files before this one.
+    earlier_log_bytes: u64,
     /// The failure after which nothing is written any more.
     broken: Option<WriteError>,
     fsync: Fsync,
@@ -203,6 +205,7 @@ impl Writer {
             disk,
             state: State::new(Snapshot::clone(&snapshot)),
             log,
+            earlier_log_bytes: stats.log_bytes.load(Ordering::Relaxed),
             broken: None,
             fsync: config.appendfsync,
             syncer: None,
@@ -328,6 +331,7 @@ impl Writer {
         let log = LogWriter::create_after_failure(&*self.disk, sequence + 1);
         let followed = log.and_then(|log| {
             self.log = Some(log);
+            self.earlier_log_bytes = 0;
             self.follow_log()
         });
         followed.map_err(|error| WriteError::Log(error.to_string()))?;
@@ -375,7 +379,7 @@ impl Writer {
         }
         // The thread that syncs in the background may have been here before.
         self.stats.synced.fetch_max(log.synced_sequence(), Ordering::Relaxed);
-        let log_bytes = log.len_bytes();
+        let log_bytes = self.earlier_log_bytes + log.len_bytes();
         self.stats.log_bytes.store(log_bytes, Ordering::Relaxed);
         let last_bytes = self.checkpoints.size_bytes.load(Ordering::Relaxed);
         let grown_bytes = (last_bytes / 100).saturating_mul(self.checkpoint_percentage);
@@ -473,6 +477,10 @@ impl Writer {
                 // The checkpoint is the more needed.
                 self.fail(error);
             }
+        }
+        if let Some(log) = self.log.as_ref().filter(|_| self.broken.is_none()) {
+            self.earlier_log_bytes = 0;
+            self.stats.log_bytes.store(log.len_bytes(), Ordering::Relaxed);
         }
         self.state.close_chunks();
         self.worn.clear();
