@@ -80,18 +80,32 @@ pub(super) fn add(name: &str, element: &str, seed: u32, attributes: Option<Strin
 type Model = BTreeMap<String, BTreeMap<String, (u32, Option<String>)>>;
 
 fn check(store: &Store, model: &Model) {
-    let snapshot = store.snapshot();
-    assert_eq!(snapshot.key_count(NAMESPACE), model.len());
+    assert_eq!(store.snapshot().key_count(NAMESPACE), model.len());
     for (name, elements) in model {
-        let collection = snapshot.get(NAMESPACE, &key(name)).unwrap();
-        assert_eq!(collection.len(), elements.len());
-        for (element, (seed, attributes)) in elements {
-            let Found::Row(row) = collection.find(element.as_bytes()) else { panic!("{name} {element}") };
-            assert_eq!(&*collection.vector(row).unwrap(), &vector(*seed)[..]);
-            assert_eq!(collection.attributes(row), attributes.as_deref().map(str::as_bytes));
-        }
-        check_search(store, collection, elements);
+        // Rows may be moved meanwhile; then the newest version is asked, as commands do.
+        let collection = loop {
+            let collection = Arc::clone(store.snapshot().get(NAMESPACE, &key(name)).unwrap());
+            if check_elements(&collection, elements) {
+                break collection;
+            }
+        };
+        check_search(store, &collection, elements);
     }
+}
+
+/// False if the version is too old to tell.
+fn check_elements(collection: &Collection, elements: &BTreeMap<String, (u32, Option<String>)>) -> bool {
+    assert_eq!(collection.len(), elements.len());
+    elements.iter().all(|(element, (seed, attributes))| {
+        let row = match collection.find(element.as_bytes()) {
+            Found::Row(row) => row,
+            Found::Stale => return false,
+            Found::Absent => panic!("{element} is not there"),
+        };
+        assert_eq!(&*collection.vector(row).unwrap(), &vector(*seed)[..]);
+        assert_eq!(collection.attributes(row), attributes.as_deref().map(str::as_bytes));
+        true
+    })
 }
 
 /// Compares an exact search with brute force in f64.
