@@ -26,6 +26,7 @@ use crate::command::client::Clients;
 use crate::command::{Context, Shutdown, ShutdownWish, expire};
 use crate::config::{BindAddress, Config};
 use crate::disk::{DiskError, RealDisk};
+use crate::embed::Embedding;
 use crate::heap;
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
@@ -96,6 +97,7 @@ async fn serve(config: Config) -> Result<(), ServerError> {
     let metrics = Arc::new(Metrics::default());
     let context = Arc::new(Context {
         store: Store::open(disk, &config, &metrics)?,
+        embedding: Embedding::start(&config, &metrics),
         metrics,
         started_ms: clock::now_ms(),
         port,

@@ -9,16 +9,59 @@ use rkyv::rancor;
 use super::StoreError;
 use super::params::ParamsV1;
 use super::state::{Key, NamespaceId, Snapshot};
-use crate::collection::sealed::{ArraysV1, SealedRows};
+use crate::collection::sealed::{ArraysV1, ArraysV2, SealedRows};
 use crate::collection::{Attributes, Chunk, Collection, Params, Rows};
 use crate::disk::Disk;
 use crate::disk::sections::SectionFile;
+use crate::embed::ModelId;
 
-/// First entry of a state file.
+/// First entry of a state file before texts: told from the next by its length. The others are of version 1 then.
 #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 struct HeadV1 {
     stamp: u64,
     next_uid: u64,
+}
+
+/// First entry of a state file.
+#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct HeadV2 {
+    stamp: u64,
+    next_uid: u64,
+    /// Version of the other entries: 2.
+    version: u64,
+}
+
+/// Version of the entries written.
+const VERSION: u64 = 2;
+
+#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct CollectionV2 {
+    namespace: u32,
+    key: Vec<u8>,
+    uid: u64,
+    stamp: u64,
+    expires_ms: Option<u64>,
+    params: ParamsV1,
+    /// Name and hash of the model that embeds its texts.
+    model: Option<(String, [u8; 32])>,
+    next_chunk: u32,
+    chunks: Vec<ChunkV2>,
+}
+
+#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct ChunkV2 {
+    number: u32,
+    len: u32,
+    live: Vec<u64>,
+    rows: RowsV2,
+}
+
+#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+enum RowsV2 {
+    /// A partial chunk: all of it.
+    Partial(ArraysV2),
+    /// A sealed one: its file, and the attributes changed since.
+    Sealed { file: String, pin: [u8; 32], overlay: Vec<(u16, Option<Vec<u8>>)> },
 }
 
 #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -49,9 +92,27 @@ enum RowsV1 {
     Sealed { file: String, pin: [u8; 32], overlay: Vec<(u16, Option<Vec<u8>>)> },
 }
 
+impl From<CollectionV1> for CollectionV2 {
+    fn from(old: CollectionV1) -> Self {
+        let CollectionV1 { namespace, key, uid, stamp, expires_ms, params, next_chunk, chunks } = old;
+        let chunks = chunks.into_iter().map(ChunkV2::from).collect();
+        Self { namespace, key, uid, stamp, expires_ms, params, model: None, next_chunk, chunks }
+    }
+}
+
+impl From<ChunkV1> for ChunkV2 {
+    fn from(ChunkV1 { number, len, live, rows }: ChunkV1) -> Self {
+        let rows = match rows {
+            RowsV1::Partial(arrays) => RowsV2::Partial(arrays.into()),
+            RowsV1::Sealed { file, pin, overlay } => RowsV2::Sealed { file, pin, overlay },
+        };
+        Self { number, len, live, rows }
+    }
+}
+
 /// Entry of the snapshot itself.
 pub fn encode_head(snapshot: &Snapshot) -> Result<Vec<u8>, StoreError> {
-    encode(&HeadV1 { stamp: snapshot.stamp, next_uid: snapshot.next_uid })
+    encode(&HeadV2 { stamp: snapshot.stamp, next_uid: snapshot.next_uid, version: VERSION })
 }
 
 fn encode(
@@ -75,13 +136,14 @@ pub fn encode_collection(
 ) -> Result<Vec<u8>, StoreError> {
     let chunks: Result<Vec<_>, StoreError> =
         collection.chunks.iter().map(|chunk| archive_chunk(chunk, &collection.params)).collect();
-    encode(&CollectionV1 {
+    encode(&CollectionV2 {
         namespace: namespace.0,
         key: key.name().to_vec(),
         uid: collection.uid,
         stamp: collection.stamp,
         expires_ms: collection.expires_ms,
         params: ParamsV1::from(&collection.params),
+        model: collection.model.as_ref().map(|model| (model.name.clone(), model.hash)),
         next_chunk: collection.next_chunk,
         chunks: chunks?,
     })
@@ -91,25 +153,26 @@ fn bounded(value: usize) -> u32 {
     u32::try_from(value).unwrap_or_else(|_| unreachable!("dimensions and rows of a chunk are bounded"))
 }
 
-fn archive_chunk(chunk: &Chunk, params: &Params) -> Result<ChunkV1, StoreError> {
+fn archive_chunk(chunk: &Chunk, params: &Params) -> Result<ChunkV2, StoreError> {
     let rows = match &*chunk.rows {
-        Rows::Memory(_) => RowsV1::Partial(ArraysV1::copy(chunk, params.row_shape())?),
+        Rows::Memory(_) => RowsV2::Partial(ArraysV2::copy(chunk, params.row_shape())?),
         Rows::Sealed(sealed) => {
             let owned = |value: &Option<Attributes>| value.as_deref().map(<[u8]>::to_vec);
-            RowsV1::Sealed {
+            RowsV2::Sealed {
                 file: sealed.file_name().to_owned(),
                 pin: sealed.pin(),
                 overlay: chunk.overlay.iter().map(|(offset, value)| (*offset, owned(value))).collect(),
             }
         }
     };
-    Ok(ChunkV1 { number: chunk.number, len: bounded(chunk.len), live: chunk.live.to_vec(), rows })
+    Ok(ChunkV2 { number: chunk.number, len: bounded(chunk.len), live: chunk.live.to_vec(), rows })
 }
 
 /// Puts a state file's entries together again as a snapshot.
 pub struct Restorer<'a> {
     disk: &'a dyn Disk,
-    snapshot: Option<Snapshot>,
+    /// What is restored so far, and the version of the entries.
+    snapshot: Option<(Snapshot, u64)>,
 }
 
 impl<'a> Restorer<'a> {
@@ -123,13 +186,15 @@ impl<'a> Restorer<'a> {
     /// # Errors
     /// When it is not the entry expected here, or one of its chunk files is damaged.
     pub fn entry(&mut self, entry: &[u8]) -> Result<(), StoreError> {
-        let unreadable = |error: rancor::Error| StoreError::State(error.to_string());
-        let Some(snapshot) = &mut self.snapshot else {
-            let head = rkyv::from_bytes::<HeadV1, rancor::Error>(entry).map_err(unreadable)?;
-            self.snapshot = Some(Snapshot::at(head.stamp, head.next_uid));
+        let Some((snapshot, version)) = &mut self.snapshot else {
+            self.snapshot = Some(restore_head(entry)?);
             return Ok(());
         };
-        let collection = rkyv::from_bytes::<CollectionV1, rancor::Error>(entry).map_err(unreadable)?;
+        let collection = match version {
+            1 => rkyv::from_bytes::<CollectionV1, rancor::Error>(entry).map(CollectionV2::from),
+            _ => rkyv::from_bytes::<CollectionV2, rancor::Error>(entry),
+        };
+        let collection = collection.map_err(unreadable)?;
         let namespace = NamespaceId(collection.namespace);
         let key = Key::new(collection.key.clone().into());
         let collection = restore_collection(self.disk, collection)?;
@@ -142,13 +207,31 @@ impl<'a> Restorer<'a> {
     /// # Errors
     /// When there was no entry.
     pub fn finish(self, sequence: u64) -> Result<Snapshot, StoreError> {
-        let mut snapshot = self.snapshot.ok_or_else(|| StoreError::State("it has no head".to_owned()))?;
+        let (mut snapshot, _) =
+            self.snapshot.ok_or_else(|| StoreError::State("it has no head".to_owned()))?;
         snapshot.sequence = sequence;
         Ok(snapshot)
     }
 }
 
-fn restore_collection(disk: &dyn Disk, archived: CollectionV1) -> Result<Collection, StoreError> {
+fn unreadable(error: rancor::Error) -> StoreError {
+    StoreError::State(error.to_string())
+}
+
+/// The counters of the first entry, and the version of those that follow.
+fn restore_head(entry: &[u8]) -> Result<(Snapshot, u64), StoreError> {
+    if entry.len() == size_of::<ArchivedHeadV1>() {
+        let head = rkyv::from_bytes::<HeadV1, rancor::Error>(entry).map_err(unreadable)?;
+        return Ok((Snapshot::at(head.stamp, head.next_uid), 1));
+    }
+    let head = rkyv::from_bytes::<HeadV2, rancor::Error>(entry).map_err(unreadable)?;
+    if head.version != VERSION {
+        return Err(StoreError::State(format!("its entries are of version {}", head.version)));
+    }
+    Ok((Snapshot::at(head.stamp, head.next_uid), head.version))
+}
+
+fn restore_collection(disk: &dyn Disk, archived: CollectionV2) -> Result<Collection, StoreError> {
     let params = archived.params.params();
     let params =
         params.ok_or_else(|| StoreError::State("a collection's parameters are not known".to_owned()))?;
@@ -162,16 +245,17 @@ fn restore_collection(disk: &dyn Disk, archived: CollectionV1) -> Result<Collect
     let mut collection = Collection::restore(archived.uid, params, chunks, archived.next_chunk);
     collection.stamp = archived.stamp;
     collection.expires_ms = archived.expires_ms;
+    collection.model = archived.model.map(|(name, hash)| Arc::new(ModelId { name, hash }));
     Ok(collection)
 }
 
-fn restore_chunk(disk: &dyn Disk, archived: ChunkV1, params: &Params) -> Result<Chunk, StoreError> {
+fn restore_chunk(disk: &dyn Disk, archived: ChunkV2, params: &Params) -> Result<Chunk, StoreError> {
     let unsound = || StoreError::State("a chunk's arrays do not fit together".to_owned());
-    let ChunkV1 { number, len, live, rows } = archived;
+    let ChunkV2 { number, len, live, rows } = archived;
     let (shape, len) = (params.row_shape(), len as usize);
     match rows {
-        RowsV1::Partial(arrays) => arrays.restore(number, shape, len, live).ok_or_else(unsound),
-        RowsV1::Sealed { file, pin, overlay } => {
+        RowsV2::Partial(arrays) => arrays.restore(number, shape, len, live).ok_or_else(unsound),
+        RowsV2::Sealed { file, pin, overlay } => {
             let file = SectionFile::open(disk, &file, Some(pin))?;
             let rows = Rows::Sealed(SealedRows::open(file, shape, len)?);
             let overlay: OrdMap<u16, Option<Attributes>> =

@@ -18,7 +18,7 @@ use super::state::{Key, NamespaceId, Snapshot};
 use super::writer::{Adopt, Message};
 use super::{StoreError, WriteError};
 use crate::clock;
-use crate::collection::sealed::{ArraysV1, SealedRows};
+use crate::collection::sealed::{ArraysV2, SealedRows};
 use crate::collection::{Collection, Rows};
 use crate::disk::manifest::{self, Manifest};
 use crate::disk::sections::{self, SectionFile};
@@ -156,7 +156,7 @@ impl Maintenance {
             if !chunk.closed || matches!(*chunk.rows, Rows::Sealed(_)) {
                 continue;
             }
-            let arrays = ArraysV1::copy(chunk, collection.params.row_shape())?;
+            let arrays = ArraysV2::copy(chunk, collection.params.row_shape())?;
             let rows =
                 Arc::new(Rows::Sealed(self.write_chunk(collection, chunk.number, &arrays, chunk.len)?));
             let (reply, adopted) = channel();
@@ -180,7 +180,7 @@ impl Maintenance {
         &self,
         collection: &Collection,
         number: u32,
-        rows: &ArraysV1,
+        rows: &ArraysV2,
         len: usize,
     ) -> Result<SealedRows, StoreError> {
         self.disk.create_folder(format::CHUNK_FOLDER)?;

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::change::Change;
 use super::state::{Applied, Key, NamespaceId};
 use super::*;
-use crate::collection::{AttributeChange, Attributes, Found, Params, Rows};
+use crate::collection::{AttributeChange, Attributes, Found, Params, Rows, TextChange};
 use crate::disk::RealDisk;
 use crate::vector::{Layout, Metric, Quantization, Query};
 
@@ -66,6 +66,8 @@ fn add(name: &str, element: &str, seed: u32, attributes: Option<String>) -> Chan
             None => AttributeChange::Keep,
             Some(text) => AttributeChange::Set(Some(Attributes::from(text.as_bytes()))),
         },
+        text: TextChange::Keep,
+        model: None,
     }
 }
 
