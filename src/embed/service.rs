@@ -317,8 +317,7 @@ mod tests {
 
     fn service() -> (Embedding, Arc<Metrics>) {
         let folder = tempfile::tempdir().unwrap();
-        let mut config = Config::default();
-        config.dir = folder.path().to_owned();
+        let config = Config { dir: folder.path().to_owned(), ..Config::default() };
         let metrics = Arc::new(Metrics::default());
         (Embedding::start(&config, &metrics), metrics)
     }

@@ -59,7 +59,7 @@ struct ChunkV2 {
 #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 enum RowsV2 {
     /// A partial chunk: all of it.
-    Partial(ArraysV2),
+    Partial(Box<ArraysV2>),
     /// A sealed one: its file, and the attributes changed since.
     Sealed { file: String, pin: [u8; 32], overlay: Vec<(u16, Option<Vec<u8>>)> },
 }
@@ -103,7 +103,7 @@ impl From<CollectionV1> for CollectionV2 {
 impl From<ChunkV1> for ChunkV2 {
     fn from(ChunkV1 { number, len, live, rows }: ChunkV1) -> Self {
         let rows = match rows {
-            RowsV1::Partial(arrays) => RowsV2::Partial(arrays.into()),
+            RowsV1::Partial(arrays) => RowsV2::Partial(Box::new(arrays.into())),
             RowsV1::Sealed { file, pin, overlay } => RowsV2::Sealed { file, pin, overlay },
         };
         Self { number, len, live, rows }
@@ -155,7 +155,7 @@ fn bounded(value: usize) -> u32 {
 
 fn archive_chunk(chunk: &Chunk, params: &Params) -> Result<ChunkV2, StoreError> {
     let rows = match &*chunk.rows {
-        Rows::Memory(_) => RowsV2::Partial(ArraysV2::copy(chunk, params.row_shape())?),
+        Rows::Memory(_) => RowsV2::Partial(ArraysV2::copy(chunk, params.row_shape())?.into()),
         Rows::Sealed(sealed) => {
             let owned = |value: &Option<Attributes>| value.as_deref().map(<[u8]>::to_vec);
             RowsV2::Sealed {
