@@ -2,8 +2,9 @@
 
 pub mod child;
 pub mod client;
-pub mod colours;
 pub mod demo;
+pub mod model;
+pub mod sentences;
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -12,6 +13,7 @@ use std::process::ExitCode;
 use thiserror::Error;
 
 use crate::config::OPTIONS;
+use model::ModelCommand;
 
 /// Why a subcommand failed. Each displays as one line.
 #[derive(Debug, Error)]
@@ -47,6 +49,9 @@ pub enum CliError {
     /// The arguments make no sense.
     #[error("{0}")]
     Usage(&'static str),
+    /// A model cannot be added, removed or verified.
+    #[error("{0}")]
+    Model(String),
     /// The server did not start.
     #[error("the server did not start: {0}")]
     Start(String),
@@ -64,6 +69,7 @@ impl CliError {
 enum Action {
     Print(String),
     Demo,
+    Model(ModelCommand),
     Refuse(&'static str),
 }
 
@@ -71,9 +77,9 @@ enum Action {
 /// `None` when they ask for the server.
 pub fn run(args: &[String]) -> Option<ExitCode> {
     let done = match action(args)? {
-        // `println!` would panic on a closed standard output (`vecdis --help | head -1`).
-        Action::Print(text) => io::stdout().write_all(text.as_bytes()).map_err(CliError::io("cannot print")),
+        Action::Print(text) => print(text),
         Action::Demo => demo::run(&mut io::stdout()),
+        Action::Model(command) => command.run().and_then(print),
         Action::Refuse(reason) => Err(CliError::Usage(reason)),
     };
     Some(match done {
@@ -85,12 +91,18 @@ pub fn run(args: &[String]) -> Option<ExitCode> {
     })
 }
 
+/// Prints to standard output: `println!` would panic on a closed one (`vecdis --help | head -1`).
+fn print(text: String) -> Result<(), CliError> {
+    io::stdout().write_all(text.as_bytes()).map_err(CliError::io("cannot print"))
+}
+
 fn action(args: &[String]) -> Option<Action> {
     let (first, rest) = args.split_first()?;
     match first.as_str() {
         "-v" | "--version" => Some(Action::Print(version())),
         "-h" | "--help" => Some(Action::Print(help())),
         "demo" if rest.is_empty() => Some(Action::Demo),
+        "model" => Some(ModelCommand::parse(rest).map_or(Action::Refuse(model::USAGE), Action::Model)),
         "demo" => Some(Action::Refuse("demo takes no arguments")),
         _ => None,
     }
@@ -108,6 +120,8 @@ Usage:
   vecdis [CONF] [--name value ...]   serve; CONF is a configuration file, or - for standard input;
                                      options win over the file, later ones over earlier ones
   vecdis demo                        start a server of its own, load a small sample and search it
+  vecdis model [--dir DIR] add FOLDER [NAME] | list | remove NAME | verify [NAME]
+                                     the embedding models in a data folder
   vecdis --version | -v              print the version
   vecdis --help | -h                 print this text
 
