@@ -58,8 +58,9 @@ TOML
 done
 cp "$work/model/model.onnx" "$work/fp32/model.onnx"
 cp "$work/model/model.int8.onnx" "$work/int8/model.onnx"
-"$vecdis" model --dir "$dir" remove minilm >/dev/null 2>&1 || true
-"$vecdis" model --dir "$dir" remove minilm-fp32 >/dev/null 2>&1 || true
-"$vecdis" model --dir "$dir" add "$work/int8" minilm
-"$vecdis" model --dir "$dir" add "$work/fp32" minilm-fp32
-"$vecdis" model --dir "$dir" verify
+for name in minilm minilm-fp32; do
+    "$vecdis" model remove "$name" --dir "$dir" >/dev/null 2>&1 || true
+done
+"$vecdis" model add "$work/int8" minilm --dir "$dir"
+"$vecdis" model add "$work/fp32" minilm-fp32 --dir "$dir"
+"$vecdis" model verify --dir "$dir"

@@ -1,6 +1,7 @@
 //! The heap: counted, and tuned so that what is freed goes back to the system.
 
 use std::alloc::System;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cap::Cap;
 
@@ -13,9 +14,27 @@ const MAPPED_FROM_BYTES: libc::c_int = 128 << 10;
 /// Memory that the allocator may keep beyond what is in use before it is asked to give it back.
 const KEPT_BYTES: usize = 64 << 20;
 
-/// Bytes of heap in use; mapped files are not counted.
+/// Memory that was mapped, not allocated.
+static MAPPED_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+/// Bytes of memory in use; mapped files are not counted.
 pub fn heap_bytes() -> usize {
-    HEAP.allocated()
+    HEAP.allocated() + mapped_bytes()
+}
+
+/// Bytes of memory in use that are no file's and were mapped rather than allocated.
+pub fn mapped_bytes() -> usize {
+    MAPPED_BYTES.load(Ordering::Relaxed)
+}
+
+/// Counts memory that was mapped and is used now.
+pub fn count_mapped(bytes: usize) {
+    MAPPED_BYTES.fetch_add(bytes, Ordering::Relaxed);
+}
+
+/// Takes back what [`count_mapped`] was told, when the memory is given back.
+pub fn forget_mapped(bytes: usize) {
+    MAPPED_BYTES.fetch_sub(bytes, Ordering::Relaxed);
 }
 
 /// Keeps glibc from raising the size from which it maps allocations on their own. It does so by itself when large ones

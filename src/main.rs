@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use vecdis::config::Config;
+use vecdis::vector::kernel::Kernel;
 use vecdis::{cli, heap, logging, server};
 
 fn main() -> ExitCode {
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
 
 fn serve(args: Vec<String>) -> Result<(), Box<dyn std::error::Error>> {
     let config = Config::load(args.into_iter())?;
+    Kernel::select(&config.search_kernel)?;
     logging::init(&config)?;
     Ok(server::run(config)?)
 }

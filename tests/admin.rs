@@ -405,6 +405,7 @@ const SETTABLE: &[(&str, &str, &str)] = &[
     ("save", "", ""),
     ("compaction-percentage", "30", "30"),
     ("maxmemory", "2gb", "2147483648"),
+    ("key-load-delay", "10", "10"),
     ("loglevel", "debug", "debug"),
 ];
 
@@ -414,9 +415,11 @@ const FIXED: &[&str] = &[
     "tcp-backlog",
     "databases",
     "dir",
+    "read-only",
     "appendonly",
     "io-threads",
     "search-threads",
+    "search-kernel",
     "enable-debug-command",
     "logfile",
 ];

@@ -8,7 +8,8 @@ use std::fs;
 use std::net::TcpListener;
 use std::process::Output;
 
-use common::{Server, run};
+use common::{Command, Server, run, vadd, words};
+use vecdis::vector::kernel::Kernel;
 
 /// Checks for exit code 1 and one line on standard error that holds all `parts`.
 #[track_caller]
@@ -27,6 +28,7 @@ fn bad_options_are_one_clear_line() {
     check_refused(&run(&["--port", "many"]), &["port", "many"]);
     check_refused(&run(&["--port"]), &["port"]);
     check_refused(&run(&["--appendonly", "perhaps"]), &["appendonly", "perhaps"]);
+    check_refused(&run(&["--search-kernel", "abacus"]), &["search-kernel", "abacus", "auto", "scalar"]);
     check_refused(&run(&["/no/such/file.conf"]), &["/no/such/file.conf"]);
     check_refused(&run(&["demo", "now"]), &["demo"]);
     let folder = tempfile::tempdir().unwrap();
@@ -69,6 +71,20 @@ fn version_and_help() {
 }
 
 #[test]
+fn every_subcommand_explains_itself_and_names_what_is_missing() {
+    for (name, code) in [("check", 2), ("repair", 1), ("backup", 1), ("restore", 1)] {
+        let output = run(&[name, "--help"]);
+        let help = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && help.starts_with(&format!("vecdis {name} ")), "{help}");
+        assert!(help.lines().count() > 3, "{help}");
+        let output = run(&[name]);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{error}");
+        assert!(error.contains("is missing; usage: vecdis ") && error.lines().count() == 1, "{error}");
+    }
+}
+
+#[test]
 fn options_win_over_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let conf = folder.path().join("my.conf");
@@ -80,6 +96,31 @@ fn options_win_over_the_file() {
         ("CONFIG GET appendfsync", "[appendfsync always]"),
     ]);
     assert!(folder.path().join("data").is_dir());
+}
+
+#[test]
+fn every_kernel_of_the_machine_can_be_selected_and_answers_alike() {
+    let searches: Vec<Command> =
+        (0..40).map(|at| words(&format!("VSIM k ELE e{at} COUNT 7 WITHSCORES"))).collect();
+    let mut answers = Vec::new();
+    for kernel in Kernel::supported() {
+        let server = Server::start(&["--search-kernel", kernel.name()]);
+        let mut client = server.connect();
+        let mut rows = (0..200u16).map(|at| {
+            let vector: Vec<f32> =
+                (0..70u16).map(|i| (f32::from(at) * 1.7 + f32::from(i * i)).sin()).collect();
+            vadd("k", &vector, &format!("e{at}"), "")
+        });
+        assert!(rows.all(|row| client.call(&row).to_string() == ":1"));
+        let shown = client.call(&words("INFO vectors")).text();
+        assert!(shown.contains(&format!("vector_kernel:{}\r\n", kernel.name())), "{shown}");
+        answers.push(client.pipeline(&searches).iter().map(ToString::to_string).collect::<Vec<_>>());
+    }
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+    assert!(
+        answers[0].iter().enumerate().all(|(at, answer)| answer.contains(&format!("e{at} "))),
+        "{answers:?}"
+    );
 }
 
 #[test]

@@ -31,8 +31,9 @@ fn has_runtime(test: &str) -> bool {
 
 fn model(root: &Path, words: &[&str]) -> Output {
     let dir = root.join("data");
-    let mut arguments = vec!["model", "--dir", dir.to_str().unwrap()];
+    let mut arguments = vec!["model"];
     arguments.extend_from_slice(words);
+    arguments.extend(["--dir", dir.to_str().unwrap()]);
     common::run(&arguments)
 }
 
@@ -74,7 +75,7 @@ fn a_model_is_added_listed_verified_and_removed() {
     let mut bytes = fs::read(&graph).unwrap();
     bytes[1000] ^= 1;
     fs::write(&graph, bytes).unwrap();
-    let refused = model(root.path(), &["verify", "toy"]);
+    let refused = model(root.path(), &["verify"]);
     assert!(!refused.status.success());
     assert!(String::from_utf8_lossy(&refused.stderr).contains("model.onnx"));
     assert!(model(root.path(), &["remove", "toy"]).status.success());

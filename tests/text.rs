@@ -1,6 +1,6 @@
 //! Texts: embedded by the server, stored with their vectors, searched by meaning.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
 mod common;
 

@@ -1,11 +1,13 @@
 //! `vecdis demo`: a server of its own, a small sample of sentences, searches by meaning, and what to try next.
 
 use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::CliError;
+use super::arguments::Subcommand;
 use super::child::ChildServer;
 use super::client::{BytesFrame, Client, Command};
 use super::sentences::{SENTENCES, Sentence};
@@ -14,6 +16,18 @@ use super::sentences::{SENTENCES, Sentence};
 const KEY: &str = "sentences";
 /// Time between two looks at whether the server still runs.
 const LOOK: Duration = Duration::from_millis(200);
+
+pub(super) const SUBCOMMAND: Subcommand = Subcommand {
+    name: "demo",
+    words: &[],
+    values: &[],
+    flags: &[],
+    summary: "start a server of its own, load a small sample and search it",
+    text: "The server listens on a free port of this machine and keeps its data in a scratch folder, which goes with it.
+",
+    failure_code: 1,
+    run: |_| run(&mut io::stdout()).map(|()| ExitCode::SUCCESS),
+};
 
 /// Runs the demo, writing to `out`. When standard input is a terminal the server goes on until Ctrl-C (or
 /// SIGTERM, SIGHUP).

@@ -1,9 +1,14 @@
-//! What the command line asks for besides serving: help, the version, the demo.
+//! What the command line asks for besides serving: help, the version, the subcommands.
 
+mod arguments;
+mod backup;
+mod check;
 pub mod child;
 pub mod client;
 pub mod demo;
-pub mod model;
+mod model;
+mod progress;
+mod repair;
 pub mod sentences;
 
 use std::fmt::Write as _;
@@ -13,7 +18,25 @@ use std::process::ExitCode;
 use thiserror::Error;
 
 use crate::config::OPTIONS;
-use model::ModelCommand;
+use crate::disk::DiskError;
+use crate::store::StoreError;
+use arguments::Subcommand;
+
+/// All subcommands.
+static SUBCOMMANDS: &[Subcommand] = &[
+    demo::SUBCOMMAND,
+    check::SUBCOMMAND,
+    repair::SUBCOMMAND,
+    backup::BACKUP,
+    backup::RESTORE,
+    model::ADD,
+    model::LIST,
+    model::REMOVE,
+    model::VERIFY,
+];
+
+/// Width of the usage of a subcommand in the list of all; what it does stands beside a shorter one, else below.
+const USAGE_COLUMNS: usize = 28;
 
 /// Why a subcommand failed. Each displays as one line.
 #[derive(Debug, Error)]
@@ -48,7 +71,13 @@ pub enum CliError {
     },
     /// The arguments make no sense.
     #[error("{0}")]
-    Usage(&'static str),
+    Usage(String),
+    /// A data folder cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// A model cannot be added, removed or verified.
     #[error("{0}")]
     Model(String),
@@ -64,48 +93,43 @@ impl CliError {
     }
 }
 
-/// What the arguments ask for besides serving.
-#[derive(Debug, PartialEq, Eq)]
-enum Action {
-    Print(String),
-    Demo,
-    Model(ModelCommand),
-    Refuse(&'static str),
-}
-
 /// Does what the arguments (without the program's name) ask for besides serving, and gives the exit code;
 /// `None` when they ask for the server.
 pub fn run(args: &[String]) -> Option<ExitCode> {
-    let done = match action(args)? {
-        Action::Print(text) => print(text),
-        Action::Demo => demo::run(&mut io::stdout()),
-        Action::Model(command) => command.run().and_then(print),
-        Action::Refuse(reason) => Err(CliError::Usage(reason)),
-    };
-    Some(match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "vecdis: {error}");
-            ExitCode::FAILURE
-        }
-    })
-}
-
-/// Prints to standard output: `println!` would panic on a closed one (`vecdis --help | head -1`).
-fn print(text: String) -> Result<(), CliError> {
-    io::stdout().write_all(text.as_bytes()).map_err(CliError::io("cannot print"))
-}
-
-fn action(args: &[String]) -> Option<Action> {
     let (first, rest) = args.split_first()?;
-    match first.as_str() {
-        "-v" | "--version" => Some(Action::Print(version())),
-        "-h" | "--help" => Some(Action::Print(help())),
-        "demo" if rest.is_empty() => Some(Action::Demo),
-        "model" => Some(ModelCommand::parse(rest).map_or(Action::Refuse(model::USAGE), Action::Model)),
-        "demo" => Some(Action::Refuse("demo takes no arguments")),
-        _ => None,
+    let (subcommand, rest) = find(first, rest);
+    let done = match (first.as_str(), subcommand) {
+        ("-v" | "--version", _) => print(&version()),
+        ("-h" | "--help", _) => print(&help()),
+        (_, None) if SUBCOMMANDS.iter().any(|one| one.name.starts_with(&format!("{first} "))) => {
+            Err(CliError::Usage(format!("{first} takes another word; see vecdis --help")))
+        }
+        (_, None) => return None,
+        (_, Some(subcommand)) if matches!(rest, [word] if word == "--help" || word == "-h") => {
+            print(&subcommand.help())
+        }
+        (_, Some(subcommand)) => subcommand.parse(rest).and_then(|arguments| (subcommand.run)(&arguments)),
+    };
+    Some(done.unwrap_or_else(|error| {
+        let _ = writeln!(io::stderr(), "vecdis: {error}");
+        ExitCode::from(subcommand.map_or(1, |subcommand| subcommand.failure_code))
+    }))
+}
+
+/// The subcommand that is named by the first word or the first two, and the words behind its name.
+fn find<'a>(first: &str, rest: &'a [String]) -> (Option<&'static Subcommand>, &'a [String]) {
+    let long = rest.first().map(|second| format!("{first} {second}"));
+    let named = |name: &str| SUBCOMMANDS.iter().find(|subcommand| subcommand.name == name);
+    match long.as_deref().and_then(named) {
+        Some(found) => (Some(found), &rest[1..]),
+        None => (named(first), rest),
     }
+}
+
+/// `println!` would panic on a closed standard output (`vecdis --help | head -1`).
+fn print(text: &str) -> Result<ExitCode, CliError> {
+    io::stdout().write_all(text.as_bytes()).map_err(CliError::io("cannot print"))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn version() -> String {
@@ -113,17 +137,22 @@ fn version() -> String {
 }
 
 fn help() -> String {
-    let mut text = String::from(
+    let line = |subcommand: &Subcommand| {
+        let (usage, summary) = (subcommand.usage(), subcommand.summary);
+        match usage.len() {
+            0..USAGE_COLUMNS => format!("  vecdis {usage:<USAGE_COLUMNS$}{summary}\n"),
+            _ => format!("  vecdis {usage}\n{:37}{summary}\n", ""),
+        }
+    };
+    let subcommands: String = SUBCOMMANDS.iter().map(line).collect();
+    let mut text = format!(
         "Vecdis, a vector server that speaks the Redis protocol.
 
 Usage:
   vecdis [CONF] [--name value ...]   serve; CONF is a configuration file, or - for standard input;
                                      options win over the file, later ones over earlier ones
-  vecdis demo                        start a server of its own, load a small sample and search it
-  vecdis model [--dir DIR] add FOLDER [NAME] | list | remove NAME | verify [NAME]
-                                     the embedding models in a data folder
-  vecdis --version | -v              print the version
-  vecdis --help | -h                 print this text
+{subcommands}  vecdis --version | -v              print the version
+  vecdis --help | -h                 print this text; vecdis NAME --help tells more of a subcommand
 
 Sizes take the units k, m, g (powers of 1000) and kb, mb, gb (powers of 1024).
 Options (an option marked * can also be changed with CONFIG SET):
@@ -141,22 +170,21 @@ Options (an option marked * can also be changed with CONFIG SET):
 mod tests {
     use super::*;
 
-    fn words(line: &str) -> Vec<String> {
-        line.split_whitespace().map(str::to_owned).collect()
-    }
-
     #[test]
     fn arguments_for_the_server_are_left_to_it() {
         for line in ["", "vecdis.conf", "--port 7000", "-", "--port 7000 --help", "vecdis.conf demo"] {
-            assert_eq!(action(&words(line)), None, "{line}");
+            let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            assert!(run(&words).is_none(), "{line}");
         }
-        assert_eq!(
-            action(&words("-v")),
-            Some(Action::Print(format!("vecdis {}\n", env!("CARGO_PKG_VERSION"))))
-        );
-        assert_eq!(action(&words("--help")), Some(Action::Print(help())));
-        assert_eq!(action(&words("demo")), Some(Action::Demo));
-        assert!(matches!(action(&words("demo now")), Some(Action::Refuse(_))));
+    }
+
+    #[test]
+    fn help_names_every_subcommand() {
+        for subcommand in SUBCOMMANDS {
+            assert!(help().contains(&format!("  vecdis {}", subcommand.usage())), "{}", subcommand.name);
+            assert!(help().lines().any(|line| line.ends_with(&format!("  {}", subcommand.summary))));
+            assert!(subcommand.help().ends_with('\n') && !subcommand.summary.ends_with('.'));
+        }
     }
 
     #[test]

@@ -5,10 +5,14 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
-use super::filter_cache::FilterCache;
+use super::columns::Columns;
+use super::filter_cache::{self, FilterCache};
 use super::names::NameOrder;
 use super::sealed::SealedRows;
-use super::{CollectionError, MAX_CHUNK_NAME_BYTES, MAX_CHUNK_ORIGINAL_BYTES, MAX_CHUNK_TEXT_BYTES, Params};
+use super::{
+    CollectionError, MAX_CHUNK_NAME_BYTES, MAX_CHUNK_ORIGINAL_BYTES, MAX_CHUNK_TEXT_BYTES, Params, set_bits,
+};
+use crate::disk::DiskError;
 use crate::vector::arena::{MAX_ROWS, NewRow, RowArena, RowShape, Run};
 use crate::vector::quant::{self, Scalars};
 
@@ -17,6 +21,10 @@ pub type Attributes = Arc<[u8]>;
 
 /// An element's text: any bytes.
 pub type Text = Arc<[u8]>;
+
+/// Edited rows that a chunk has at least before its columns are renewed, and the part of its rows that they are then.
+const MIN_EDITED: usize = 64;
+const EDITED_PART: usize = 16;
 
 /// Rows of a chunk, wherever they are.
 #[expect(
@@ -129,6 +137,13 @@ pub struct Chunk {
     pub name_order: Arc<NameOrder>,
     /// Changes when attributes of a row that was there already do.
     pub attribute_changes: u64,
+    /// Values by field, for filters; see there.
+    pub columns: Arc<Columns>,
+    /// Bit i of word i / 64: row i's attributes are no more those it had when `columns` were made, or when it came. May
+    /// have less bits than rows.
+    pub edited: Arc<Vec<u64>>,
+    /// Number of its set bits.
+    pub edited_rows: usize,
     /// Which rows pass the filters of late.
     pub filters: Arc<FilterCache>,
 }
@@ -148,6 +163,9 @@ impl Chunk {
             closed: false,
             name_order: Arc::default(),
             attribute_changes: 0,
+            columns: Arc::default(),
+            edited: Arc::default(),
+            edited_rows: 0,
             filters: Arc::default(),
         }
     }
@@ -221,6 +239,52 @@ impl Chunk {
         }
     }
 
+    /// Calls `visit` with the attributes of each row of `rows`, which are words of a bitmap from `first` on.
+    pub fn visit_attributes<'a>(
+        &'a self,
+        first: usize,
+        rows: &[u64],
+        mut visit: impl FnMut(usize, Option<&'a [u8]>),
+    ) {
+        // Where most rows are wanted, walking along the overlay is cheaper than looking each of them up.
+        const DENSE: usize = 8;
+        let wanted: usize = rows.iter().map(|word| word.count_ones() as usize).sum();
+        let offset = |at: usize| u16::try_from(first * 64 + at).unwrap_or(u16::MAX);
+        let dense = wanted * DENSE >= rows.len() * 64 && wanted > 0;
+        let changed = dense.then(|| self.overlay.range(offset(0)..=offset(rows.len() * 64 - 1)));
+        let mut changed = changed.into_iter().flatten().peekable();
+        for at in set_bits(rows) {
+            let offset = offset(at);
+            let entry = if dense {
+                while changed.next_if(|(key, _)| **key < offset).is_some() {}
+                changed.next_if(|(key, _)| **key == offset).map(|(_, attributes)| attributes)
+            } else {
+                self.overlay.get(&offset)
+            };
+            let attributes = match entry {
+                Some(changed) => changed.as_deref(),
+                None => self.rows.sealed_attributes(usize::from(offset)),
+            };
+            visit(usize::from(offset), attributes);
+        }
+    }
+
+    /// Sets or removes the attributes of an element whose row was there before.
+    pub fn edit_attributes(&mut self, offset: u16, attributes: Option<Attributes>) {
+        self.set_attributes(offset, attributes);
+        self.attribute_changes = filter_cache::next_change();
+        let at = usize::from(offset);
+        let edited = Arc::make_mut(&mut self.edited);
+        edited.resize(edited.len().max(at / 64 + 1), 0);
+        self.edited_rows += usize::from(edited[at / 64] >> (at % 64) & 1 == 0);
+        edited[at / 64] |= 1 << (at % 64);
+        if self.edited_rows > MIN_EDITED.max(self.len / EDITED_PART) {
+            self.columns = Arc::new(self.columns.without(&self.edited));
+            self.edited = Arc::default();
+            self.edited_rows = 0;
+        }
+    }
+
     /// Sets or removes the attributes of a row's element.
     pub fn set_attributes(&mut self, offset: u16, attributes: Option<Attributes>) {
         if attributes.is_none() && self.rows.sealed_attributes(usize::from(offset)).is_none() {
@@ -284,6 +348,14 @@ impl Chunk {
         self.closed = true;
     }
 
+    /// Verifies all that is on disk of it: an error for each damaged block.
+    pub fn damages(&self) -> Vec<DiskError> {
+        match &*self.rows {
+            Rows::Memory(_) => Vec::new(),
+            Rows::Sealed(rows) => rows.damages(),
+        }
+    }
+
     /// Vector of a row, dead or alive: its original, or what its codes stand for where no originals are kept.
     ///
     /// # Errors
@@ -304,8 +376,9 @@ impl Chunk {
         const SHARED_BYTES: usize = size_of::<Rows>()
             + size_of::<NameOrder>()
             + size_of::<FilterCache>()
-            + 3 * size_of::<Vec<u16>>()
-            + 7 * 16;
+            + size_of::<Columns>()
+            + 4 * size_of::<Vec<u16>>()
+            + 9 * 16;
         let rows = match &*self.rows {
             Rows::Memory(rows) => rows.size_bytes(),
             Rows::Sealed(_) => 0,
@@ -321,5 +394,7 @@ impl Chunk {
             + texts
             + self.name_order.size_bytes()
             + self.filters.size_bytes()
+            + self.columns.size_bytes()
+            + self.edited.capacity() * 8
     }
 }

@@ -1,13 +1,14 @@
 //! Which rows of a chunk pass a filter, remembered for filters that come again.
 //!
-//! The row evaluator is the truth; this only keeps its answers. An entry belongs to a filter's text and to a number that
-//! changes whenever attributes of a row that was there already change. Rows that an entry has not judged yet (they came
+//! This only keeps the answers of `columns`. An entry belongs to a filter's text and to a number that changes whenever
+//! attributes of a row that was there already change. Rows that an entry has not judged yet (they came
 //! later, or were not live for who asked before) are judged when somebody needs them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::chunk::Chunk;
+use super::columns;
 use super::filter::Filter;
 
 /// Filters remembered for a chunk.
@@ -37,27 +38,24 @@ impl FilterCache {
     /// The rows of words `first..end` of a chunk's bitmap that are live in this version and pass.
     pub fn passing(&self, chunk: &Chunk, filter: &Filter, first: usize, end: usize) -> Vec<u64> {
         let live = &chunk.live[first.min(chunk.live.len())..end.min(chunk.live.len())];
-        if chunk.len < MIN_ROWS {
-            return live
-                .iter()
-                .enumerate()
-                .map(|(at, &word)| judge(chunk, filter, first + at, word))
-                .collect();
+        if chunk.len < MIN_ROWS || live.is_empty() {
+            return columns::judge(chunk, filter, first, live);
         }
         let mut entry = self.take(chunk, filter);
         let words = chunk.live.len().max(entry.judged.len());
         entry.judged.resize(words, 0);
         entry.passing.resize(words, 0);
-        let mut passing = Vec::with_capacity(live.len());
-        for (at, &word) in live.iter().enumerate() {
-            let at = first + at;
-            let missing = word & !entry.judged[at];
-            if missing != 0 {
-                entry.passing[at] |= judge(chunk, filter, at, missing);
-                entry.judged[at] |= missing;
+        let missing: Vec<u64> =
+            live.iter().zip(&entry.judged[first..]).map(|(live, judged)| live & !judged).collect();
+        if missing.iter().any(|&word| word != 0) {
+            let found = columns::passing(chunk, filter, first, &missing);
+            for (at, (missing, found)) in missing.iter().zip(found).enumerate() {
+                entry.judged[first + at] |= missing;
+                entry.passing[first + at] |= found;
             }
-            passing.push(word & entry.passing[at]);
         }
+        let passing =
+            live.iter().zip(&entry.passing[first..]).map(|(live, passing)| live & passing).collect();
         self.put(entry);
         passing
     }
@@ -107,18 +105,4 @@ impl FilterCache {
         let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         entries.iter().map(|entry| size_of::<Entry>() + entry.filter.len() + entry.judged.len() * 16).sum()
     }
-}
-
-/// Which of a word's rows pass.
-fn judge(chunk: &Chunk, filter: &Filter, word: usize, rows: u64) -> u64 {
-    let mut rest = rows;
-    let mut passing = 0;
-    while rest != 0 {
-        let bit = rest.trailing_zeros();
-        rest &= rest - 1;
-        let offset = u16::try_from(word * 64 + bit as usize)
-            .unwrap_or_else(|_| unreachable!("a chunk has 65,536 rows"));
-        passing |= u64::from(filter.matches(chunk.attributes(offset))) << bit;
-    }
-    passing
 }

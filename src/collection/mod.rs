@@ -5,11 +5,14 @@
 //! its `len` or not live in its bitmaps, so they are invisible to it.
 
 pub mod chunk;
+pub mod columns;
 pub mod compaction;
 pub mod filter;
 pub mod filter_cache;
+mod found;
 pub mod ids;
 pub mod names;
+pub mod salvage;
 mod scan;
 pub mod sealed;
 pub mod search;
@@ -25,8 +28,9 @@ use thiserror::Error;
 use crate::disk::DiskError;
 use crate::embed::ModelId;
 use crate::vector::arena::{NewRow, RowShape};
+use crate::vector::kernel;
 use crate::vector::quant::{self, Scalars};
-use crate::vector::{Layout, Metric, Quantization};
+use crate::vector::{Layout, Metric};
 pub use chunk::{Attributes, Chunk, Rows, Text};
 use ids::{Entry, IdTable, PendingIds, hash_name};
 
@@ -172,10 +176,10 @@ impl Params {
 impl Params {
     /// Sizes of a row's arrays: without quantisation the originals are the codes.
     pub fn row_shape(&self) -> RowShape {
-        let quantised = self.layout.quantization != Quantization::F32;
+        let code_bytes = self.layout.code_bytes();
         RowShape {
-            code_bytes: if quantised { self.layout.code_bytes() } else { 0 },
-            original_len: if self.raw || !quantised { self.layout.dim } else { 0 },
+            code_bytes,
+            original_len: if self.raw || code_bytes == 0 { self.layout.dim } else { 0 },
             biased: self.layout.metric == Metric::L2,
         }
     }
@@ -193,11 +197,7 @@ impl Encoded {
     /// Quantises a vector.
     pub fn new(params: &Params, vector: &[f32]) -> Self {
         let mut codes = vec![0; params.layout.code_bytes()];
-        let mut scalars = quant::encode(&params.layout, vector, &mut codes);
-        if params.row_shape().code_bytes == 0 {
-            codes.clear();
-            scalars.scale = if scalars.norm > 0.0 { 1.0 / scalars.norm } else { 0.0 };
-        }
+        let scalars = quant::encode(&params.layout, vector, &mut codes);
         Self { layout: params.layout, codes, scalars }
     }
 
@@ -490,9 +490,7 @@ impl Collection {
         let had = self.attributes(row).is_some();
         self.attributes_count += u64::from(attributes.is_some());
         self.attributes_count -= u64::from(had);
-        let chunk = self.chunk_mut(row);
-        chunk.set_attributes(row.offset(), attributes);
-        chunk.attribute_changes = filter_cache::next_change();
+        self.chunk_mut(row).edit_attributes(row.offset(), attributes);
         true
     }
 
@@ -541,12 +539,11 @@ impl Collection {
 
 /// Offsets of a chunk's live rows, ascending.
 pub fn live_offsets(chunk: &Chunk) -> impl Iterator<Item = u16> + '_ {
-    chunk.live.iter().zip(0u16..).flat_map(|(&word, index)| {
-        let mut rest = word;
-        std::iter::from_fn(move || {
-            let bit = rest.trailing_zeros();
-            rest &= rest.wrapping_sub(1);
-            u16::try_from(bit).ok().filter(|&bit| bit < 64).map(|bit| index * 64 + bit)
-        })
-    })
+    set_bits(&chunk.live).filter_map(|at| u16::try_from(at).ok())
+}
+
+/// Positions of the set bits of a bitmap, ascending.
+fn set_bits(words: &[u64]) -> impl Iterator<Item = usize> + '_ {
+    let numbered = words.iter().enumerate();
+    numbered.flat_map(|(index, &word)| kernel::set_bits(word).map(move |bit| index * 64 + bit))
 }

@@ -3,15 +3,16 @@
 use std::borrow::Cow;
 
 use super::RowId;
-use super::search::{Found, Part, SearchRequest, mask};
-use crate::vector::arena::{RowShape, Run};
+use super::found::Found;
+use super::search::{Part, SearchRequest, mask};
+use crate::vector::arena::Run;
 use crate::vector::kernel::{BLOCK_ROWS, Kernel, Passed, Screen};
 
 /// Bytes of codes that are scored against all waiting queries before moving on: stays in the level-2 cache.
 const BLOCK_BYTES: usize = 128 << 10;
 /// Rows a block has at most.
 const MAX_BLOCK_ROWS: usize = 4096;
-/// Where fewer than one row in this many passes, rows are scored one by one.
+/// Where fewer than one row in this many passes, a search does not share: most of the work would be in vain.
 const SPARSE_ROWS: usize = 8;
 /// Queries from which a block of rows is screened for all of them at once.
 const MIN_SHARED: usize = 4;
@@ -22,8 +23,7 @@ const MAX_SCREENED_ROWS: usize = 1024;
 /// Memory that is used again from block to block.
 #[derive(Default)]
 pub(super) struct Scratch {
-    scores: Vec<f32>,
-    words: Vec<u64>,
+    live: Vec<u64>,
     passed: Vec<Passed>,
 }
 
@@ -34,55 +34,6 @@ struct Seat<'a> {
     mask: Cow<'a, [u64]>,
     /// So many may that all are scored, together with other searches.
     shared: bool,
-}
-
-struct Block<'a> {
-    /// Number of the first row in its chunk.
-    first: usize,
-    codes: &'a [u8],
-    originals: &'a [f32],
-    scales: &'a [f32],
-    biases: &'a [f32],
-    residuals: &'a [f32],
-}
-
-impl<'a> Block<'a> {
-    /// Rows `start..start + rows` of a run.
-    fn of(run: &Run<'a>, shape: &RowShape, start: usize, rows: usize) -> Self {
-        let end = start + rows;
-        Self {
-            first: run.first + start,
-            codes: &run.codes[start * shape.code_bytes..end * shape.code_bytes],
-            originals: match run.originals {
-                [] => &[],
-                all => &all[start * shape.original_len..end * shape.original_len],
-            },
-            scales: &run.scales[start..end],
-            biases: if shape.biased { &run.biases[start..end] } else { &[] },
-            residuals: &run.residuals[start..end],
-        }
-    }
-
-    /// Rows `start..start + rows` of the block.
-    fn rows(&self, shape: &RowShape, start: usize, rows: usize) -> Self {
-        let run = Run {
-            first: self.first,
-            codes: self.codes,
-            originals: self.originals,
-            scales: self.scales,
-            biases: self.biases,
-            residuals: self.residuals,
-        };
-        Self::of(&run, shape, start, rows)
-    }
-
-    fn score(&self, request: &SearchRequest, scores: &mut [f32]) {
-        if self.originals.is_empty() {
-            request.query.score_rows(self.codes, self.scales, self.biases, scores);
-        } else {
-            request.query.score_originals(self.originals, self.scales, scores);
-        }
-    }
 }
 
 /// Scores a part's rows against all searches.
@@ -99,10 +50,10 @@ pub(super) fn scan(part: &Part, requests: &[SearchRequest], found: &mut [Found],
         let (mut at, end) = (run.first.max(part.first), run_end.min(part.end));
         while at < end {
             let rows = block_rows.min(end - at);
-            let block = Block::of(&run, &shape, at - run.first, rows);
-            screen_shared(part, &block, &shape, &seats, found, scratch);
+            let block = run.rows(at - run.first, at - run.first + rows);
+            screen_shared(part, &block, &seats, found, scratch);
             let alone = seats.iter().zip(found.iter_mut()).filter(|(seat, _)| !seat.shared);
-            alone.for_each(|(seat, found)| scan_alone(part, &block, &shape, seat, found, scratch));
+            alone.for_each(|(seat, found)| scan_alone(part, &block, seat, found, &mut scratch.live));
             at += rows;
         }
     }
@@ -121,8 +72,7 @@ impl<'a> Seat<'a> {
 /// Finds the rows of a block that are good enough for each of the searches that share it.
 fn screen_shared(
     part: &Part,
-    block: &Block<'_>,
-    shape: &RowShape,
+    block: &Run<'_>,
     seats: &[Seat<'_>],
     found: &mut [Found],
     scratch: &mut Scratch,
@@ -139,7 +89,7 @@ fn screen_shared(
             .next_multiple_of(BLOCK_ROWS)
             .clamp(BLOCK_ROWS, MAX_SCREENED_ROWS)
             .min(rows - at);
-        let stretch = block.rows(shape, at, step);
+        let stretch = block.rows(at, at + step);
         let screens = shared.iter().filter_map(|&index| {
             let threshold = found[index].best.threshold();
             seats[index].request.query.screen(threshold)
@@ -160,46 +110,17 @@ fn screen_shared(
 }
 
 /// Scores a block for one search.
-fn scan_alone(
-    part: &Part,
-    block: &Block<'_>,
-    shape: &RowShape,
-    seat: &Seat<'_>,
-    found: &mut Found,
-    scratch: &mut Scratch,
-) {
-    let rows = block.scales.len();
-    let first_row = RowId::new(part.chunk.number, 0).0 + block.first as u64;
-    let Scratch { scores, words, .. } = scratch;
-    copy_bits(&seat.mask, block.first - part.first, rows, words);
-    let passing: usize = words.iter().map(|word| word.count_ones() as usize).sum();
-    if passing == 0 {
+fn scan_alone(part: &Part, block: &Run<'_>, seat: &Seat<'_>, found: &mut Found, live: &mut Vec<u64>) {
+    copy_bits(&seat.mask, block.first - part.first, block.scales.len(), live);
+    if live.iter().all(|&word| word == 0) {
         return;
     }
-    scores.clear();
-    scores.resize(rows, f32::NAN);
-    if passing * SPARSE_ROWS < rows {
-        for at in set_bits(words) {
-            block.rows(shape, at, 1).score(seat.request, &mut scores[at..=at]);
-        }
+    let first_row = RowId::new(part.chunk.number, 0).0 + block.first as u64;
+    let query = &seat.request.query;
+    if seat.request.exact {
+        found.prove(query, block, live, first_row);
     } else {
-        block.score(seat.request, scores);
-    }
-    offer(found, seat.request, block, scores, first_row, words);
-}
-
-fn offer(
-    found: &mut Found,
-    request: &SearchRequest,
-    block: &Block<'_>,
-    scores: &mut [f32],
-    first_row: u64,
-    words: &[u64],
-) {
-    if request.exact {
-        found.offer_bounds(&request.query, scores, block.residuals, first_row, words);
-    } else {
-        found.best.offer_block(scores, first_row, words);
+        found.pick(query, block, live, first_row);
     }
 }
 
@@ -217,15 +138,4 @@ fn copy_bits(bitmap: &[u64], start: usize, len: usize, words: &mut Vec<u64>) {
     if let (Some(last), tail @ 1..) = (words.last_mut(), len % 64) {
         *last &= (1 << tail) - 1;
     }
-}
-
-fn set_bits(words: &[u64]) -> impl Iterator<Item = usize> + '_ {
-    words.iter().enumerate().flat_map(|(index, &word)| {
-        let mut rest = word;
-        std::iter::from_fn(move || {
-            let bit = rest.trailing_zeros() as usize;
-            rest &= rest.wrapping_sub(1);
-            (bit < 64).then_some(index * 64 + bit)
-        })
-    })
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::chunk::Chunk;
 use super::{CollectionError, Tag};
+use crate::disk::DiskError;
 use crate::disk::sections::{LazySection, Section, SectionFile};
 use crate::vector::arena::{NewRow, RowShape, Run};
 use crate::vector::quant::Scalars;
@@ -25,9 +26,29 @@ pub struct SealedRows {
 }
 
 /// Texts: where each begins, verified when the file was opened; the bytes where they are touched.
-struct Texts {
+pub(super) struct Texts {
     starts: Bytes,
     bytes: LazySection,
+}
+
+impl Texts {
+    /// The texts of a file with `len` rows: none if it has no section of them; an error if those do not fit together.
+    pub(super) fn open(file: &SectionFile, len: usize) -> Result<Option<Self>, &'static str> {
+        match (file.section(Tag::TextStarts as u32), file.lazy_section(Tag::Texts as u32)) {
+            (Some(starts), Some(bytes)) if are_sound(&starts, len, bytes.len()) => {
+                Ok(Some(Self { starts, bytes }))
+            }
+            (None, None) => Ok(None),
+            _ => Err("its texts overlap or are cut"),
+        }
+    }
+
+    /// The text of a row. The first byte says that there is one, which may be empty.
+    pub(super) fn get(&self, offset: usize) -> Result<Option<&[u8]>, DiskError> {
+        let starts: &[u32] = bytemuck::cast_slice(&self.starts);
+        let text = self.bytes.read(starts[offset] as usize..starts[offset + 1] as usize)?;
+        Ok(text.get(1..))
+    }
 }
 
 enum Originals {
@@ -38,13 +59,20 @@ enum Originals {
 }
 
 /// Byte strings: where each begins (one u32 more than there are strings), and their bytes.
-struct Strings {
+pub(super) struct Strings {
     starts: Bytes,
     bytes: Bytes,
 }
 
 impl Strings {
-    fn get(&self, index: usize) -> &[u8] {
+    /// The strings in two sections of a file, if they are `len` that lie one after the other.
+    pub(super) fn open(file: &SectionFile, starts: Tag, bytes: Tag, len: usize) -> Option<Self> {
+        let section = |tag: Tag| file.section(tag as u32).unwrap_or_default();
+        let strings = Self { starts: section(starts), bytes: section(bytes) };
+        are_sound(&strings.starts, len, strings.bytes.len()).then_some(strings)
+    }
+
+    pub(super) fn get(&self, index: usize) -> &[u8] {
         let starts: &[u32] = bytemuck::cast_slice(&self.starts);
         &self.bytes[starts[index] as usize..starts[index + 1] as usize]
     }
@@ -63,7 +91,7 @@ fn are_sound(starts: &[u8], len: usize, size_bytes: usize) -> bool {
 }
 
 /// Sections begin at multiples of 4096, so their floats are aligned; an empty one may be anywhere.
-fn as_floats(bytes: &[u8]) -> &[f32] {
+pub(super) fn as_floats(bytes: &[u8]) -> &[f32] {
     if bytes.is_empty() { &[] } else { bytemuck::cast_slice(bytes) }
 }
 
@@ -83,18 +111,9 @@ impl SealedRows {
             Ok(bytes)
         };
         let strings = |starts: Tag, bytes: Tag| {
-            let strings = Strings { starts: section(starts), bytes: section(bytes) };
-            are_sound(&strings.starts, len, strings.bytes.len())
-                .then_some(strings)
-                .ok_or_else(|| damaged("its strings overlap or are cut"))
+            Strings::open(&file, starts, bytes, len).ok_or_else(|| damaged("its strings overlap or are cut"))
         };
-        let texts = match (file.section(Tag::TextStarts as u32), file.lazy_section(Tag::Texts as u32)) {
-            (Some(starts), Some(bytes)) if are_sound(&starts, len, bytes.len()) => {
-                Some(Texts { starts, bytes })
-            }
-            (None, None) => None,
-            _ => return Err(damaged("its texts overlap or are cut")),
-        };
+        let texts = Texts::open(&file, len).map_err(damaged)?;
         let codes = section(Tag::Codes);
         if codes.len() != len * shape.code_bytes {
             return Err(damaged("its codes do not have the size of its rows"));
@@ -145,6 +164,16 @@ impl SealedRows {
         self.len == 0
     }
 
+    /// Verifies what is verified only when it is touched: an error for each damaged block of originals and texts.
+    pub fn damages(&self) -> Vec<DiskError> {
+        let mut damages = match &self.originals {
+            Originals::Resident(_) => Vec::new(),
+            Originals::Lazy(section) => section.damages(),
+        };
+        damages.extend(self.texts.iter().flat_map(|texts| texts.bytes.damages()));
+        damages
+    }
+
     /// Codes of a row.
     pub fn codes(&self, offset: usize) -> &[u8] {
         &self.codes[offset * self.shape.code_bytes..(offset + 1) * self.shape.code_bytes]
@@ -191,11 +220,7 @@ impl SealedRows {
     /// # Errors
     /// When the file is damaged there.
     pub fn text(&self, offset: usize) -> Result<Option<&[u8]>, CollectionError> {
-        let Some(texts) = &self.texts else { return Ok(None) };
-        let starts: &[u32] = bytemuck::cast_slice(&texts.starts);
-        let text = texts.bytes.read(starts[offset] as usize..starts[offset + 1] as usize)?;
-        // As with attributes.
-        Ok(text.get(1..))
+        Ok(self.texts.as_ref().map_or(Ok(None), |texts| texts.get(offset))?)
     }
 
     /// The first `len` rows as one run.
@@ -210,6 +235,7 @@ impl SealedRows {
             originals,
             scales: &as_floats(&self.scales)[..len],
             biases: &as_floats(&self.biases)[..if self.shape.biased { len } else { 0 }],
+            norms: &as_floats(&self.norms)[..len],
             residuals: &as_floats(&self.residuals)[..len],
         }
     }

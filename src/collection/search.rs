@@ -3,10 +3,6 @@
 //!
 //! Each search may be on a version of its own. Versions share their rows, so a pass goes over the rows of all of them,
 //! and each search sees those that are live in its version. A pass is made of parts, which several threads may share.
-//!
-//! An exact search is proved: a code is never farther from its vector than the row's residual, so a row whose score from
-//! codes, plus what the residuals of row and query allow, stays below the k-th best lower bound cannot be among the best.
-//! All others are scored again.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,23 +10,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::filter::Filter;
+use super::found::Found;
 use super::scan::{Scratch, scan};
-use super::{Chunk, Collection, CollectionError, RowId};
-use crate::vector::{Metric, Query, TopK};
+use super::{Chunk, Collection, CollectionError, RowId, Rows};
+use crate::vector::Query;
 
-/// Candidates that are scored again from their originals, for each result asked for.
-const RESCORE_FACTOR: usize = 4;
-/// Candidates that are scored again at least.
-const MIN_RESCORED: usize = 40;
 /// Bytes of rows (for one query) that are worth a thread of their own.
 const PART_BYTES: usize = 2 << 20;
-/// What f32 arithmetic may add to an error that the residuals bound, for scores within [-1, 1].
-const ROUNDING: f32 = 1e-5;
-/// The same for squared distances, relative to the squared norms.
-const L2_ROUNDING: f32 = 2e-6;
-/// Candidates of an exact search beyond which those that have fallen out are dropped.
-const MAX_CANDIDATES: usize = 1 << 16;
-
+/// Bytes of rows, times searches, up to which a pass is not worth another thread: some twenty microseconds.
+const SMALL_BYTES: usize = 512 << 10;
+/// Results for each search up to which it is not worth another thread.
+const SMALL_COUNT: usize = 64;
 /// One search.
 pub struct SearchRequest {
     /// The version to look in.
@@ -58,6 +48,23 @@ pub struct Hit {
 
 /// Results of a search, best first, equal scores by row.
 pub type Hits = Result<Vec<Hit>, CollectionError>;
+
+/// Whether searches are on one collection and less work than waking another thread: few rows, in memory, and neither a
+/// filter nor a proof nor many results, which may take much longer than a pass.
+pub fn is_small(requests: &[SearchRequest]) -> bool {
+    let Some(first) = requests.first() else { return false };
+    let is_light = |request: &SearchRequest| {
+        let collection = &request.collection;
+        let in_memory = || collection.chunks.iter().all(|chunk| matches!(&*chunk.rows, Rows::Memory(_)));
+        collection.uid == first.collection.uid
+            && request.filter.is_none()
+            && !request.exact
+            && request.count.max(request.effort) <= SMALL_COUNT
+            && in_memory()
+    };
+    let row_bytes = first.collection.params.row_shape().scanned_bytes();
+    requests.len() * first.collection.rows() * row_bytes <= SMALL_BYTES && requests.iter().all(is_light)
+}
 
 /// Runs several searches on versions of one collection on the caller's thread. Answers are in the order of the requests.
 pub fn search(requests: Vec<SearchRequest>) -> Vec<Hits> {
@@ -111,13 +118,7 @@ impl Pass {
 
     /// Works on parts until none is left. Gives the answers to whoever ends the pass, and only to that one.
     pub fn work(&self) -> Option<Vec<Hits>> {
-        let mut found: Vec<Found> = self.requests.iter().map(Found::new).collect();
-        let mut scratch = Scratch::default();
-        let mut done = 0;
-        while let Some(part) = self.parts.get(self.next.fetch_add(1, Ordering::Relaxed)) {
-            scan(part, &self.requests, &mut found, &mut scratch);
-            done += 1;
-        }
+        let (found, done) = self.scan_parts();
         let mut merged = self.merged.lock().unwrap_or_else(PoisonError::into_inner);
         if done == 0 && !self.parts.is_empty() {
             return None;
@@ -133,6 +134,30 @@ impl Pass {
         let found = std::mem::take(&mut merged.found);
         drop(merged);
         Some(self.requests.iter().zip(found).map(|(request, found)| found.finish(request)).collect())
+    }
+
+    /// Scans parts until none is left; what was found for each search, and how many parts that were.
+    fn scan_parts(&self) -> (Vec<Found>, usize) {
+        let mut found: Vec<Found> = self.requests.iter().map(Found::new).collect();
+        let mut scratch = Scratch::default();
+        let mut done = 0;
+        while let Some(part) = self.parts.get(self.next.fetch_add(1, Ordering::Relaxed)) {
+            scan(part, &self.requests, &mut found, &mut scratch);
+            done += 1;
+        }
+        (found, done)
+    }
+}
+
+#[cfg(test)]
+impl Pass {
+    /// What the pass finds for its only search, before anything is scored again.
+    pub(super) fn scan_alone(&self) -> (Found, &SearchRequest) {
+        let mut found = self.scan_parts().0;
+        match (found.pop(), &self.requests[..]) {
+            (Some(found), [request]) => (found, request),
+            _ => panic!("one search"),
+        }
     }
 }
 
@@ -151,8 +176,8 @@ fn parts(requests: &[SearchRequest]) -> Vec<Part> {
         return Vec::new();
     };
     // Many queries make a part as much work as many rows do.
-    let rows = PART_BYTES / shape.scanned_bytes().max(1) / requests.len().min(16);
-    let rows = rows.next_multiple_of(64).max(64 * 16);
+    let rows = PART_BYTES / shape.scanned_bytes().max(1);
+    let rows = (rows / requests.len().min(16)).max(rows.min(1024)).max(1).next_multiple_of(64);
     let cut = |chunk: &Arc<Chunk>| {
         let chunk = Arc::clone(chunk);
         (0..chunk.len).step_by(rows).map(move |first| Part {
@@ -173,95 +198,5 @@ pub(super) fn mask<'a>(part: &Part, request: &'a SearchRequest) -> Cow<'a, [u64]
     match &request.filter {
         Some(filter) => Cow::Owned(chunk.filters.passing(chunk, filter, first, end)),
         None => Cow::Borrowed(&chunk.live[first.min(chunk.live.len())..end.min(chunk.live.len())]),
-    }
-}
-
-/// What a search has found so far.
-pub(super) struct Found {
-    /// The best scores from codes; for a proof, the best lower bounds.
-    pub best: TopK,
-    /// For a proof: rows that may be among the best, with the score they can have at most.
-    pub candidates: Vec<(f32, u64)>,
-}
-
-impl Found {
-    fn new(request: &SearchRequest) -> Self {
-        let wanted = request.count.saturating_mul(RESCORE_FACTOR).max(MIN_RESCORED).max(request.effort);
-        let kept = if request.exact { request.count } else { wanted };
-        Self { best: TopK::new(kept), candidates: Vec::new() }
-    }
-
-    fn merge(&mut self, other: Self) {
-        for (score, row) in other.best.into_sorted() {
-            self.best.push(score, row);
-        }
-        self.candidates.extend(other.candidates);
-    }
-
-    /// Takes the scores of neighbouring rows for a proof. `residuals` are those of the rows.
-    pub fn offer_bounds(
-        &mut self,
-        query: &Query,
-        scores: &mut [f32],
-        residuals: &[f32],
-        first_row: u64,
-        live: &[u64],
-    ) {
-        for (at, (score, &residual)) in scores.iter_mut().zip(residuals).enumerate() {
-            if live[at / 64] >> (at % 64) & 1 == 0 {
-                continue;
-            }
-            let (low, high) = bounds(query, *score, residual);
-            if high >= self.best.threshold() {
-                self.candidates.push((high, first_row + at as u64));
-            }
-            *score = low;
-        }
-        self.best.offer_block(scores, first_row, live);
-        if self.candidates.len() > MAX_CANDIDATES {
-            let threshold = self.best.threshold();
-            self.candidates.retain(|(high, _)| *high >= threshold);
-        }
-    }
-
-    fn finish(self, request: &SearchRequest) -> Hits {
-        let rows: Vec<u64> = if request.exact {
-            let lower = self.best.into_sorted();
-            let full = lower.len() == request.count;
-            let threshold = lower.last().filter(|_| full).map_or(f32::NEG_INFINITY, |(low, _)| *low);
-            self.candidates.into_iter().filter(|(high, _)| *high >= threshold).map(|(_, row)| row).collect()
-        } else {
-            self.best.into_sorted().into_iter().map(|(_, row)| row).collect()
-        };
-        let mut hits = Vec::with_capacity(rows.len());
-        for row in rows.into_iter().map(RowId) {
-            let score = request.query.exact(&request.collection.vector(row)?);
-            hits.push(Hit { row, score });
-        }
-        hits.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.row.cmp(&b.row)));
-        hits.truncate(request.count);
-        Ok(hits)
-    }
-}
-
-/// Between which scores the true one lies, given the score from codes.
-fn bounds(query: &Query, score: f32, residual: f32) -> (f32, f32) {
-    let error = query.scalars().residual + residual;
-    match query.layout().metric {
-        // |q.x - q'.x'| <= |q - q'| + |x - x'| for vectors of length 1 and codes of length 1 at most.
-        Metric::Cosine => (score - error - ROUNDING, score + error + ROUNDING),
-        // Distances obey the triangle inequality; scores are minus their squares. Where the distance is small beside the
-        // vectors, the sum of three products in f32 has lost digits: that is bounded by the norms.
-        Metric::L2 => {
-            let distance = (-score).max(0.0).sqrt();
-            let norm = query.scalars().norm;
-            let other_norm = norm + distance + error;
-            let lost = L2_ROUNDING * (norm * norm + other_norm * other_norm) + ROUNDING * ROUNDING;
-            let near = ((distance * distance - lost).max(0.0).sqrt() - error).max(0.0);
-            let far = (distance * distance + lost).sqrt() + error;
-            (-(far * far), -(near * near))
-        }
-        // No bound that does without the rows' norms: every row is scored again.
-        Metric::Ip => (f32::NEG_INFINITY, f32::INFINITY),
     }
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::search::{SearchRequest, search};
 use super::*;
 use crate::collection::filter::Filter;
-use crate::vector::Query;
+use crate::vector::{Quantization, Query};
 
 const DIM: usize = 8;
 

@@ -11,7 +11,7 @@ use super::reply::Reply;
 use super::request::Request;
 use super::session::Session;
 use super::table::{self, COMMANDS, CommandSpec};
-use super::{CommandError, Context, Shutdown, Waiting};
+use super::{CommandError, Context, READ_ONLY, Shutdown, Waiting};
 use crate::config::ConfigOption;
 use crate::store::StoreError;
 use crate::{glob, logging};
@@ -156,11 +156,14 @@ pub(super) fn lastsave(_: &mut Session, context: &Context, _: &Request) -> Resul
     Ok(Reply::Integer(i64::try_from(seconds).unwrap_or(i64::MAX)))
 }
 
+const SAVING: &str = "ERR Background save already in progress";
+
 type Done = oneshot::Receiver<Result<(), StoreError>>;
 
-fn begin(context: &Context) -> Result<Done, CommandError> {
+fn begin(context: &Context, busy: &'static str) -> Result<Done, CommandError> {
     context.store.begin_checkpoint().map_err(|error| match error {
-        StoreError::Busy => CommandError::text("ERR Background save already in progress"),
+        StoreError::Busy => CommandError::text(busy),
+        StoreError::ReadOnly => READ_ONLY,
         other => CommandError::Text(format!("ERR {other}").into()),
     })
 }
@@ -171,7 +174,7 @@ fn ready(reply: Reply) -> Waiting {
 
 /// `SAVE`
 pub(super) fn save(context: &Arc<Context>, _: &Request) -> Result<Waiting, CommandError> {
-    let done = begin(context)?;
+    let done = begin(context, SAVING)?;
     Ok(Box::pin(async move {
         match done.await {
             Ok(Ok(())) => Reply::ok(),
@@ -187,14 +190,13 @@ pub(super) fn bgsave(context: &Arc<Context>, request: &Request) -> Result<Waitin
         Some(word) if request.len() > 2 || !is_word(word, "SCHEDULE") => return Err(SYNTAX),
         _ => {}
     }
-    begin(context)?;
+    begin(context, SAVING)?;
     Ok(ready(Reply::simple("Background saving started")))
 }
 
 /// `BGREWRITEAOF`
 pub(super) fn bgrewriteaof(context: &Arc<Context>, _: &Request) -> Result<Waiting, CommandError> {
-    begin(context)
-        .map_err(|_| CommandError::text("ERR Background append only file rewriting already in progress"))?;
+    begin(context, "ERR Background append only file rewriting already in progress")?;
     Ok(ready(Reply::simple("Background append only file rewriting started")))
 }
 

@@ -8,6 +8,7 @@ use super::reply::Reply;
 use super::{Call, CommandError, Outcome};
 use crate::clock;
 use crate::heap::heap_bytes;
+use crate::store::LoadStats;
 use crate::vector::kernel::Kernel;
 
 /// Clock ticks a second of /proc/self/stat; Linux shows 100 to programs on every machine.
@@ -104,7 +105,7 @@ fn persistence(call: &Call<'_>, out: &mut String) {
     let running = checkpoints.running.load(Ordering::Relaxed);
     let status = if checkpoints.failed.load(Ordering::Relaxed) { "err" } else { "ok" };
     let config = call.context.config();
-    line(out, format_args!("loading:0"));
+    loading(store.load(), out);
     line(out, format_args!("rdb_bgsave_in_progress:{}", u8::from(running)));
     line(out, format_args!("rdb_last_save_time:{}", get(&checkpoints.last_s)));
     line(out, format_args!("rdb_last_bgsave_status:{status}"));
@@ -115,7 +116,8 @@ fn persistence(call: &Call<'_>, out: &mut String) {
             call.snapshot.sequence.saturating_sub(get(&checkpoints.sequence))
         ),
     );
-    line(out, format_args!("aof_enabled:{}", u8::from(config.appendonly)));
+    line(out, format_args!("aof_enabled:{}", u8::from(config.appendonly && !store.read_only)));
+    line(out, format_args!("read_only:{}", u8::from(store.read_only)));
     line(out, format_args!("aof_rewrite_in_progress:{}", u8::from(running)));
     line(out, format_args!("aof_last_bgrewrite_status:{status}"));
     let broken = store.writes().broken.load(Ordering::Relaxed);
@@ -124,8 +126,22 @@ fn persistence(call: &Call<'_>, out: &mut String) {
     line(out, format_args!("compactions:{}", get(&checkpoints.compactions)));
     line(out, format_args!("aof_base_size:{}", get(&checkpoints.size_bytes)));
     line(out, format_args!("log_sequence:{}", call.snapshot.sequence));
-    line(out, format_args!("log_replayed_records:{}", store.replayed_records));
-    line(out, format_args!("log_cut_bytes:{}", store.cut_bytes));
+    let unsynced = call.snapshot.sequence.saturating_sub(get(&store.writes().synced));
+    line(out, format_args!("log_unsynced_records:{unsynced}"));
+    line(out, format_args!("log_failures:{}", get(&store.writes().failures)));
+    line(out, format_args!("log_replayed_records:{}", get(&store.load().records)));
+    line(out, format_args!("log_cut_bytes:{}", get(&store.load().cut_bytes)));
+}
+
+fn loading(load: &LoadStats, out: &mut String) {
+    line(out, format_args!("loading:{}", u8::from(load.is_loading())));
+    line(out, format_args!("async_loading:0"));
+    if load.is_loading() {
+        line(out, format_args!("loading_start_time:{}", get(&load.started_ms) / 1000));
+        line(out, format_args!("loading_total_bytes:{}", get(&load.total_bytes)));
+        line(out, format_args!("loading_loaded_bytes:{}", get(&load.loaded_bytes)));
+        line(out, format_args!("loading_loaded_perc:{:.2}", load.percent()));
+    }
 }
 
 fn stats(call: &Call<'_>, out: &mut String) {

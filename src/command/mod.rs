@@ -287,7 +287,7 @@ fn try_step(
     spec: Option<&'static CommandSpec>,
     request: Request,
 ) -> Result<Step, CommandError> {
-    let spec = match check(session, spec, &request) {
+    let spec = match check(session, context, spec, &request) {
         Ok(spec) => spec,
         Err(error) => {
             session.fail_transaction();
@@ -312,6 +312,7 @@ fn try_step(
 /// Checks that the request names a command, may be sent, and has as many arguments as the command takes.
 fn check(
     session: &Session,
+    context: &Context,
     spec: Option<&'static CommandSpec>,
     request: &Request,
 ) -> Result<&'static CommandSpec, CommandError> {
@@ -322,6 +323,12 @@ fn check(
     table::check_subcommand(spec, request)?;
     if !session.authenticated && !spec.without_auth() {
         return Err(CommandError::text("NOAUTH Authentication required."));
+    }
+    if context.store.load().is_loading() && !spec.flags.contains(&"loading") {
+        return Err(LOADING);
+    }
+    if context.store.read_only && spec.flags.contains(&"write") {
+        return Err(READ_ONLY);
     }
     Ok(spec)
 }
@@ -363,6 +370,13 @@ pub fn has_model(namespace: NamespaceId, context: &Context, request: &Request) -
     let snapshot = context.store.snapshot();
     key.and_then(|key| snapshot.get(namespace, &key).map(|found| found.model.is_some())).unwrap_or(false)
 }
+
+/// The answer to what needs the data while they are not there yet.
+const LOADING: CommandError = CommandError::text("LOADING Vecdis is loading the dataset in memory");
+
+/// The answer to what would change the data folder while it is served read-only.
+const READ_ONLY: CommandError =
+    CommandError::text("READONLY You can't write: this server serves its data folder read-only.");
 
 /// An argument that our own commands do not know.
 fn unexpected(word: &[u8]) -> CommandError {

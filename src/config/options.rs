@@ -1,7 +1,9 @@
 //! The table of options: the single source of names, defaults, documentation, reading and printing.
 
 use super::Config;
-use super::values::{Secret, addresses, number, print_addresses, print_yes_no, size_bytes, yes_no};
+use super::values::{
+    Secret, addresses, kernel_name, number, print_addresses, print_yes_no, size_bytes, yes_no,
+};
 
 /// Lowest and highest accepted `proto-max-bulk-len`: one record of the log holds at most 1 GB.
 const BULK_BYTES_MIN: u64 = 1 << 20;
@@ -16,6 +18,8 @@ const BACKLOG_MAX: u32 = 65_535;
 const SECONDS_MAX: u64 = 366 * 24 * 3600;
 /// Highest accepted `databases` (only 0 can be selected whatever it says).
 const DATABASES_MAX: u32 = 1_000_000;
+/// Longest accepted wait before a log record.
+const LOAD_DELAY_US_MAX: u64 = 1_000_000;
 /// Highest accepted percentage of growth.
 const PERCENTAGE_MAX: u32 = 1_000_000;
 
@@ -156,6 +160,13 @@ pub static OPTIONS: &[ConfigOption] = &[
         |config| config.dir.display().to_string(),
     ),
     option(
+        "read-only",
+        "no",
+        "serve the folder as it is: nothing in it is changed, writes are refused; several may serve it so",
+        into!(read_only, |text| yes_no(text)),
+        |config| print_yes_no(config.read_only),
+    ),
+    option(
         "appendonly",
         "yes",
         "log each write before it is answered; no = only the last checkpoint survives",
@@ -265,6 +276,13 @@ pub static OPTIONS: &[ConfigOption] = &[
         |config| config.onnxruntime_path.display().to_string(),
     ),
     option(
+        "search-kernel",
+        "auto",
+        "instructions that score vectors: auto (the fastest), or the name of one that this machine can run",
+        into!(search_kernel, |text| kernel_name(text)),
+        |config| config.search_kernel.clone(),
+    ),
+    option(
         "enable-debug-command",
         "no",
         "whether DEBUG is allowed: yes or no",
@@ -274,6 +292,14 @@ pub static OPTIONS: &[ConfigOption] = &[
         },
         |config| print_yes_no(config.enable_debug_command),
     ),
+    option(
+        "key-load-delay",
+        "0",
+        "for tests: microseconds to wait before each log record while the data are loaded",
+        into!(key_load_delay_us, |text| number(text, 0, LOAD_DELAY_US_MAX)),
+        |config| config.key_load_delay_us.to_string(),
+    )
+    .settable(),
     option(
         "loglevel",
         "notice",

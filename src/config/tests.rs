@@ -34,6 +34,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!((config.appendonly, config.appendfsync), (true, Fsync::Everysec));
     assert_eq!(config.compaction_percentage, 20);
     assert_eq!((config.maxmemory_bytes, config.io_threads, config.search_threads), (0, 0, 0));
+    assert_eq!(config.search_kernel, "auto");
     assert_eq!((config.loglevel, config.dir.as_path()), (LogLevel::Notice, Path::new("./data")));
     assert!(config.requirepass.is_empty() && config.logfile.as_os_str().is_empty());
 }
@@ -55,6 +56,7 @@ fn every_option_prints_what_it_reads() {
         ("proto-max-bulk-len", "2097152"),
         ("databases", "16"),
         ("dir", "/x y"),
+        ("read-only", "yes"),
         ("appendonly", "no"),
         ("appendfsync", "always"),
         ("auto-aof-rewrite-percentage", "7"),
@@ -63,7 +65,9 @@ fn every_option_prints_what_it_reads() {
         ("maxmemory", "7"),
         ("io-threads", "7"),
         ("search-threads", "7"),
+        ("search-kernel", "scalar"),
         ("enable-debug-command", "yes"),
+        ("key-load-delay", "7"),
         ("loglevel", "debug"),
         ("logfile", "x.log"),
     ];

@@ -177,6 +177,16 @@ pub(super) fn number<T: FromStr + PartialOrd + fmt::Display>(
     }
 }
 
+/// Longest name of a kernel.
+const KERNEL_NAME_BYTES_MAX: usize = 32;
+
+/// Reads the name of a kernel. Whether this machine can run it is seen when the server starts.
+pub(super) fn kernel_name(text: &str) -> Result<String, String> {
+    let is_name = (1..=KERNEL_NAME_BYTES_MAX).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if is_name { Ok(text.to_ascii_lowercase()) } else { Err("auto or the name of a kernel".to_owned()) }
+}
+
 /// The units of sizes, as Redis has them: with a `b` they are powers of 1024, without it of 1000.
 const UNITS: &[(&str, u64)] = &[
     ("kb", 1 << 10),

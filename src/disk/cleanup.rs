@@ -40,11 +40,11 @@ pub fn remove_unreferenced(
 #[cfg(test)]
 mod tests {
     use super::super::format::{log_name, state_name};
-    use super::super::testing::FailingDisk;
+    use super::super::sim::SimDisk;
     use super::*;
 
-    fn folder() -> FailingDisk {
-        let disk = FailingDisk::new();
+    fn folder() -> SimDisk {
+        let disk = SimDisk::new();
         disk.create_folder(CHUNK_FOLDER).unwrap();
         disk.create_folder(".tmp-folder").unwrap();
         for first in [1, 5, 9] {

@@ -170,6 +170,11 @@ impl LogWriter {
         Ok(())
     }
 
+    /// The failure after which this file was given up, met here or by a syncer.
+    pub fn failure(&self) -> Option<DiskError> {
+        self.shared.check().err()
+    }
+
     /// Name of the file.
     pub fn name(&self) -> &str {
         &self.shared.name
@@ -313,12 +318,12 @@ fn seeded_crc(seed: u64, bytes: &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{FailingDisk, payloads};
+    use super::super::sim::{SimDisk, payloads};
     use super::*;
 
     #[test]
     fn sequences_and_lengths_follow_what_is_written() {
-        let disk = FailingDisk::new();
+        let disk = SimDisk::new();
         let mut log = LogWriter::create(&disk, 5).unwrap();
         assert_eq!((log.append(b"a").unwrap(), log.append(b"").unwrap()), (5, 6));
         assert_eq!(log.len_bytes(), HEADER_BYTES as u64);
@@ -338,7 +343,7 @@ mod tests {
 
     #[test]
     fn a_record_over_the_limit_is_refused_and_the_log_goes_on() {
-        let disk = FailingDisk::new();
+        let disk = SimDisk::new();
         let mut log = LogWriter::create(&disk, 1).unwrap();
         let huge = vec![0; MAX_RECORD_BYTES + 1];
         assert!(matches!(log.append(&huge), Err(DiskError::TooLarge { .. })));
@@ -347,7 +352,7 @@ mod tests {
 
     #[test]
     fn a_failed_write_is_final() {
-        let disk = FailingDisk::new();
+        let disk = SimDisk::new();
         let mut log = LogWriter::create(&disk, 1).unwrap();
         log.append(b"one").unwrap();
         log.write().unwrap();
@@ -366,7 +371,7 @@ mod tests {
 
     #[test]
     fn a_failed_sync_on_either_handle_is_final_for_both() {
-        let disk = FailingDisk::new();
+        let disk = SimDisk::new();
         let mut log = LogWriter::create(&disk, 1).unwrap();
         let syncer = log.syncer().unwrap();
         log.append(b"one").unwrap();
@@ -381,7 +386,7 @@ mod tests {
 
     #[test]
     fn rotation_goes_on_in_a_new_file() {
-        let disk = FailingDisk::new();
+        let disk = SimDisk::new();
         let mut log = LogWriter::create(&disk, 1).unwrap();
         log.rotate(&disk).unwrap();
         assert_eq!(log.name(), log_name(1));
@@ -397,7 +402,7 @@ mod tests {
 
     #[test]
     fn a_failed_rotation_is_final() {
-        let disk = FailingDisk::new();
+        let disk = SimDisk::new();
         let mut log = LogWriter::create(&disk, 1).unwrap();
         log.append(b"one").unwrap();
         log.write().unwrap();
@@ -411,7 +416,7 @@ mod tests {
 
     #[test]
     fn a_file_that_holds_records_is_replaced_only_after_a_failure() {
-        let disk = FailingDisk::new();
+        let disk = SimDisk::new();
         drop(LogWriter::create(&disk, 1).unwrap());
         let mut log = LogWriter::create(&disk, 1).unwrap();
         log.append(b"never acknowledged").unwrap();

@@ -32,12 +32,20 @@ pub fn load(disk: &dyn Disk) -> Result<Option<Manifest>, DiskError> {
         Err(error) if error.is_not_found() => return Ok(None),
         other => other?,
     };
-    let (payload, _) = MANIFEST.open_container(MANIFEST_FILE, &bytes)?;
+    decode(&bytes).map(Some)
+}
+
+/// The manifest in the bytes of its file.
+///
+/// # Errors
+/// [`DiskError::Corrupt`], [`DiskError::Newer`].
+pub(super) fn decode(bytes: &[u8]) -> Result<Manifest, DiskError> {
+    let (payload, _) = MANIFEST.open_container(MANIFEST_FILE, bytes)?;
     let end = CONTAINER_HEADER_BYTES + payload.len();
     if end != bytes.len() {
         return Err(DiskError::corrupt(MANIFEST_FILE, end as u64, "bytes after the end"));
     }
-    decode!(ManifestV1, MANIFEST_FILE, CONTAINER_HEADER_BYTES, payload).map(Some)
+    decode!(ManifestV1, MANIFEST_FILE, CONTAINER_HEADER_BYTES, payload)
 }
 
 /// Replaces the manifest, durably. The files it names must be durable before.
@@ -55,7 +63,7 @@ pub fn store(disk: &dyn Disk, manifest: &Manifest) -> Result<(), DiskError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::FailingDisk;
+    use super::super::sim::SimDisk;
     use super::*;
 
     fn manifest(sequence: u64) -> Manifest {
@@ -73,7 +81,7 @@ mod tests {
 
     #[test]
     fn the_last_one_stored_is_the_one_loaded() {
-        let disk = FailingDisk::new();
+        let disk = SimDisk::new();
         assert_eq!(load(&disk).unwrap(), None);
         store(&disk, &manifest(5)).unwrap();
         store(&disk, &manifest(6)).unwrap();
@@ -82,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_failed_store_leaves_the_one_before() {
-        let disk = FailingDisk::new();
+        let disk = SimDisk::new();
         store(&disk, &manifest(5)).unwrap();
         disk.fail_syncs(true);
         assert!(store(&disk, &manifest(6)).is_err());
@@ -90,12 +98,12 @@ mod tests {
         disk.fail_writes(true);
         assert!(store(&disk, &manifest(6)).is_err());
         assert_eq!(load(&disk).unwrap(), Some(manifest(5)));
-        assert_eq!(disk.list("").unwrap(), ["LOCK", MANIFEST_FILE]);
+        assert_eq!(disk.list("").unwrap(), [MANIFEST_FILE]);
     }
 
     #[test]
     fn any_change_is_detected() {
-        let disk = FailingDisk::new();
+        let disk = SimDisk::new();
         store(&disk, &manifest(5)).unwrap();
         let bytes = disk.read(MANIFEST_FILE).unwrap();
         for bit in 0..bytes.len() * 8 {
@@ -114,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_bad_encoding_with_a_good_hash_and_a_newer_version_are_refused() {
-        let disk = FailingDisk::new();
+        let disk = SimDisk::new();
         let (mut bytes, _) = MANIFEST.container(&[0xff; 100]);
         disk.put(MANIFEST_FILE, &bytes);
         assert!(matches!(load(&disk), Err(DiskError::Corrupt { offset: 64, .. })));

@@ -14,10 +14,10 @@ pub fn map_file(file: &File) -> io::Result<Bytes> {
     if file.metadata()?.len() == 0 {
         return Ok(Bytes::new());
     }
-    // SAFETY: the folder is locked for this process, and this process maps only files it does not change:
-    // files that are written once and then renamed into place, and log files during replay, which cuts a file
-    // only after its map is gone and appends to none. A file that somebody else cuts while it is mapped is
-    // out of scope.
+    // SAFETY: only files that do not change are mapped: those that are written once and then renamed into place, and
+    // log files, of which the bytes that are there when they are mapped do not change: a server, this process or another,
+    // appends behind them, and replay, under the folder's lock, cuts a file only after its map is gone. A file that
+    // somebody else cuts while it is mapped is out of scope.
     let map = unsafe { Mmap::map(file)? };
     Ok(Bytes::from_owner(map))
 }

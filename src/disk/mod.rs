@@ -9,6 +9,9 @@
 //! | [`sections`] | immutable files of tagged sections (sealed chunks) |
 //! | [`state`] | the state file of a checkpoint |
 //! | [`manifest`] | the one small file that says which files count |
+//! | [`image`] | the files of one moment, beside a running server |
+//! | [`backup`] | such files in one file, and back |
+//! | [`salvage`] | state files and the log, read past damage |
 //! | [`cleanup`] | removal of our own files that no longer count |
 //! | [`real`], [`map`], [`lock`] | the operating system's file system behind the trait [`Disk`] |
 //!
@@ -20,20 +23,23 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub mod backup;
 pub mod cleanup;
 pub mod format;
+pub mod image;
 pub mod lock;
 pub mod log;
 pub mod manifest;
 pub mod map;
 pub mod real;
 pub mod replay;
+pub mod salvage;
 pub mod sections;
 pub mod state;
 mod tmp_file;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod sim;
 
 pub use real::RealDisk;
 
@@ -111,6 +117,11 @@ impl DiskError {
 /// Only [`DiskFile::sync_data`], [`DiskSync::sync_data`] and [`Disk::sync_file`] make content durable, and
 /// only [`Disk::sync_folder`] makes created, renamed and removed names durable.
 pub trait Disk: Send + Sync {
+    /// Whether nothing may be changed: reading back leaves the files as they are then.
+    fn is_read_only(&self) -> bool {
+        false
+    }
+
     /// Creates a file for writing from its start. An existing file of that name is an error.
     /// The handle stays good when the file is renamed.
     fn create_new(&self, name: &str) -> Result<Box<dyn DiskFile>, DiskError>;
@@ -143,6 +154,10 @@ pub trait Disk: Send + Sync {
 
     /// Cuts a file to `len_bytes`; durable after [`Disk::sync_file`].
     fn truncate(&self, name: &str, len_bytes: u64) -> Result<(), DiskError>;
+
+    /// Writes the bytes of a file from `offset` to its end over themselves. After a failed sync the operating system
+    /// takes them for durable although they may not be; written again, the next [`Disk::sync_file`] makes them so.
+    fn rewrite(&self, name: &str, offset: u64) -> Result<(), DiskError>;
 
     /// Makes content and length of a file durable.
     fn sync_file(&self, name: &str) -> Result<(), DiskError>;

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
@@ -9,11 +10,16 @@ use bytes::Bytes;
 use super::lock::FolderLock;
 use super::{Disk, DiskError, DiskFile, DiskSync, map};
 
+/// Bytes that [`Disk::rewrite`] reads and writes at once.
+const REWRITE_BUFFER_BYTES: usize = 1 << 20;
+
 /// A data folder, locked for this process for as long as the value lives.
 #[derive(Debug)]
 pub struct RealDisk {
     root: PathBuf,
-    _lock: FolderLock,
+    /// Nothing in the folder is changed.
+    read_only: bool,
+    _lock: Option<FolderLock>,
 }
 
 impl RealDisk {
@@ -29,7 +35,36 @@ impl RealDisk {
             tracing::warn!(folder = %dir.display(), %error, "could not make the new data folder durable");
         }
         let lock = FolderLock::acquire(dir)?;
-        Ok(Self { root: dir.to_owned(), _lock: lock })
+        Ok(Self { root: dir.to_owned(), read_only: false, _lock: Some(lock) })
+    }
+
+    /// A folder that is there and in which nothing is changed: whatever would change it is refused. Several may read the
+    /// same folder so; nobody writes there meanwhile, unless the folder had no lock file.
+    ///
+    /// # Errors
+    /// [`DiskError::Locked`] if a server writes there, [`DiskError::Io`] if it is not a folder that can be read.
+    pub fn open_read_only(dir: &Path) -> Result<Self, DiskError> {
+        fs::read_dir(dir).map_err(|e| DiskError::io(&dir.to_string_lossy(), e))?;
+        let lock = FolderLock::share(dir)?;
+        Ok(Self { root: dir.to_owned(), read_only: true, _lock: lock })
+    }
+
+    /// A folder in which nothing is changed, without a lock: a server may be writing there. Files come and go, and the
+    /// log grows; see [`super::image`].
+    ///
+    /// # Errors
+    /// [`DiskError::Io`] if it is not a folder that can be read.
+    pub fn open_beside_server(dir: &Path) -> Result<Self, DiskError> {
+        Ok(Self { read_only: true, ..Self::open_unlocked(dir)? })
+    }
+
+    /// A folder that is no data folder, for files of the user's such as a backup.
+    ///
+    /// # Errors
+    /// [`DiskError::Io`] if it is not a folder that can be read.
+    pub fn open_unlocked(dir: &Path) -> Result<Self, DiskError> {
+        fs::read_dir(dir).map_err(|e| DiskError::io(&dir.to_string_lossy(), e))?;
+        Ok(Self { root: dir.to_owned(), read_only: false, _lock: None })
     }
 
     /// The data folder.
@@ -47,6 +82,14 @@ impl RealDisk {
         Err(DiskError::io(name, error))
     }
 
+    /// As [`Self::run`], for what changes the folder.
+    fn change<T>(&self, name: &str, operation: impl FnOnce(&Path) -> io::Result<T>) -> Result<T, DiskError> {
+        if self.read_only {
+            return Err(DiskError::io(name, io::ErrorKind::ReadOnlyFilesystem.into()));
+        }
+        self.run(name, operation)
+    }
+
     /// Runs `operation` on the path of `name`; errors name the file.
     fn run<T>(&self, name: &str, operation: impl FnOnce(&Path) -> io::Result<T>) -> Result<T, DiskError> {
         operation(&self.path(name)?).map_err(|e| DiskError::io(name, e))
@@ -54,8 +97,12 @@ impl RealDisk {
 }
 
 impl Disk for RealDisk {
+    fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
     fn create_new(&self, name: &str) -> Result<Box<dyn DiskFile>, DiskError> {
-        let file = self.run(name, |path| OpenOptions::new().write(true).create_new(true).open(path))?;
+        let file = self.change(name, |path| OpenOptions::new().write(true).create_new(true).open(path))?;
         Ok(Box::new(RealFile(file)))
     }
 
@@ -69,11 +116,11 @@ impl Disk for RealDisk {
 
     fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
         let to = self.path(to)?;
-        self.run(from, |path| fs::rename(path, to))
+        self.change(from, |path| fs::rename(path, to))
     }
 
     fn remove(&self, name: &str) -> Result<(), DiskError> {
-        self.run(name, |path| fs::remove_file(path))
+        self.change(name, |path| fs::remove_file(path))
     }
 
     fn list(&self, folder: &str) -> Result<Vec<String>, DiskError> {
@@ -84,14 +131,14 @@ impl Disk for RealDisk {
     }
 
     fn create_folder(&self, name: &str) -> Result<(), DiskError> {
-        self.run(name, |path| {
+        self.change(name, |path| {
             fs::create_dir_all(path)?;
             sync_parent(path)
         })
     }
 
     fn sync_folder(&self, folder: &str) -> Result<(), DiskError> {
-        self.run(folder, |path| File::open(path)?.sync_all())
+        self.change(folder, |path| File::open(path)?.sync_all())
     }
 
     fn len_bytes(&self, name: &str) -> Result<u64, DiskError> {
@@ -99,11 +146,27 @@ impl Disk for RealDisk {
     }
 
     fn truncate(&self, name: &str, len_bytes: u64) -> Result<(), DiskError> {
-        self.run(name, |path| OpenOptions::new().write(true).open(path)?.set_len(len_bytes))
+        self.change(name, |path| OpenOptions::new().write(true).open(path)?.set_len(len_bytes))
+    }
+
+    fn rewrite(&self, name: &str, offset: u64) -> Result<(), DiskError> {
+        self.change(name, |path| {
+            let file = OpenOptions::new().read(true).write(true).open(path)?;
+            let mut buffer = vec![0; REWRITE_BUFFER_BYTES];
+            let mut at = offset;
+            loop {
+                let read = file.read_at(&mut buffer, at)?;
+                if read == 0 {
+                    return Ok(());
+                }
+                file.write_all_at(&buffer[..read], at)?;
+                at += read as u64;
+            }
+        })
     }
 
     fn sync_file(&self, name: &str) -> Result<(), DiskError> {
-        self.run(name, |path| OpenOptions::new().write(true).open(path)?.sync_all())
+        self.change(name, |path| OpenOptions::new().write(true).open(path)?.sync_all())
     }
 }
 
@@ -170,6 +233,22 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_opened_to_read_is_not_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a"), b"x").unwrap();
+        assert!(RealDisk::open_read_only(&dir.path().join("none")).is_err());
+        let disk = RealDisk::open_read_only(dir.path()).unwrap();
+        assert!(disk.is_read_only());
+        assert_eq!(disk.read("a").unwrap(), b"x");
+        assert!(disk.create_new("b").is_err() && disk.create_folder("c").is_err());
+        assert!(disk.rename("a", "b").is_err() && disk.remove("a").is_err());
+        assert!(
+            disk.truncate("a", 0).is_err() && disk.sync_file("a").is_err() && disk.sync_folder("").is_err()
+        );
+        assert_eq!(disk.list("").unwrap(), ["a"]);
+    }
+
+    #[test]
     fn names_cannot_leave_the_folder() {
         let dir = tempfile::tempdir().unwrap();
         let disk = RealDisk::open(&dir.path().join("data")).unwrap();
@@ -195,6 +274,8 @@ mod tests {
         disk.sync_folder("chunks").unwrap();
         disk.sync_folder("").unwrap();
         assert_eq!(disk.list("chunks").unwrap(), ["chunks/b"]);
+        assert_eq!(disk.read("chunks/b").unwrap(), b"hello you");
+        disk.rewrite("chunks/b", 3).unwrap();
         assert_eq!(disk.read("chunks/b").unwrap(), b"hello you");
         disk.truncate("chunks/b", 5).unwrap();
         disk.sync_file("chunks/b").unwrap();

@@ -12,7 +12,7 @@
 
 use bytes::Bytes;
 
-use super::format::{log_name, parse_log_name, read_u64};
+use super::format::{log_name, parse_log_name, read_u32, read_u64};
 use super::log::{HEADER_BYTES, RECORD_HEADER_BYTES, decode_header, decode_record};
 use super::{Disk, DiskError};
 
@@ -48,7 +48,8 @@ pub struct Cut {
 
 /// Hands every record with a sequence above `from_sequence` to `apply`, in order, verified. Files that end at
 /// or below it are not read. Cuts a torn tail, removes a last file that is nothing but a torn header, and
-/// makes the last file durable, so that a new file may be begun after it.
+/// makes the last file durable, so that a new file may be begun after it; on a read-only disk it passes over them.
+/// What no record of it calls durable is written again before: the sync of it may have failed before the start.
 ///
 /// # Errors
 /// What `apply` returns; [`DiskError::Corrupt`] for a bad record that is not a torn tail and for a gap in the
@@ -84,8 +85,7 @@ pub fn replay<E: From<DiskError>>(
 
 /// The first sequences of the log files that may hold records above `from_sequence`, in order.
 fn needed_files(disk: &dyn Disk, from_sequence: u64) -> Result<Vec<u64>, DiskError> {
-    let mut files: Vec<u64> = disk.list("")?.iter().filter_map(|name| parse_log_name(name)).collect();
-    files.sort_unstable();
+    let mut files = log_files(disk)?;
     if let Some(&last) = files.last()
         && remove_if_torn_header(disk, last)?
     {
@@ -102,8 +102,15 @@ fn needed_files(disk: &dyn Disk, from_sequence: u64) -> Result<Vec<u64>, DiskErr
     Ok(files.split_off(start.saturating_sub(1)))
 }
 
-/// Removes the last log file if it holds nothing and its header is not whole: it was just being created.
-fn remove_if_torn_header(disk: &dyn Disk, first_sequence: u64) -> Result<bool, DiskError> {
+/// The first sequences of all log files, in order.
+pub(super) fn log_files(disk: &dyn Disk) -> Result<Vec<u64>, DiskError> {
+    let mut files: Vec<u64> = disk.list("")?.iter().filter_map(|name| parse_log_name(name)).collect();
+    files.sort_unstable();
+    Ok(files)
+}
+
+/// Whether a log file holds nothing and its header is not whole: it was just being created.
+pub(super) fn is_torn_header(disk: &dyn Disk, first_sequence: u64) -> Result<bool, DiskError> {
     let name = log_name(first_sequence);
     if disk.len_bytes(&name)? > HEADER_BYTES as u64 {
         return Ok(false);
@@ -111,31 +118,41 @@ fn remove_if_torn_header(disk: &dyn Disk, first_sequence: u64) -> Result<bool, D
     match decode_header(&name, &disk.read(&name)?, first_sequence) {
         Ok(_) => Ok(false),
         Err(newer @ DiskError::Newer { .. }) => Err(newer),
-        Err(_) => {
-            tracing::warn!(file = name, "removed a log file that holds only a torn header");
-            disk.remove(&name)?;
-            disk.sync_folder("")?;
-            Ok(true)
-        }
+        Err(_) => Ok(true),
     }
 }
 
-/// A mapped log file with a good header.
-struct LogFile {
-    name: String,
-    bytes: Bytes,
-    seed: u64,
-    first_sequence: u64,
+/// Removes the last log file if it is only a torn header.
+fn remove_if_torn_header(disk: &dyn Disk, first_sequence: u64) -> Result<bool, DiskError> {
+    let torn = is_torn_header(disk, first_sequence)?;
+    if torn && !disk.is_read_only() {
+        let name = log_name(first_sequence);
+        tracing::warn!(file = name, "removed a log file that holds only a torn header");
+        disk.remove(&name)?;
+        disk.sync_folder("")?;
+    }
+    Ok(torn)
+}
+
+/// A mapped log file.
+pub(super) struct LogFile {
+    pub(super) name: String,
+    pub(super) bytes: Bytes,
+    pub(super) seed: u64,
+    pub(super) first_sequence: u64,
 }
 
 /// Where the good records of a file end.
-struct End {
-    next_sequence: u64,
-    offset: usize,
+pub(super) struct End {
+    pub(super) next_sequence: u64,
+    pub(super) offset: usize,
+    /// Records up to this sequence are known to be durable.
+    pub(super) synced: u64,
 }
 
 impl LogFile {
-    fn open(disk: &dyn Disk, first_sequence: u64) -> Result<Self, DiskError> {
+    /// Opens a file with a good header.
+    pub(super) fn open(disk: &dyn Disk, first_sequence: u64) -> Result<Self, DiskError> {
         let name = log_name(first_sequence);
         let bytes = disk.map(&name)?;
         let seed = decode_header(&name, &bytes, first_sequence)?;
@@ -143,18 +160,19 @@ impl LogFile {
     }
 
     /// Hands over the good records, in order, up to the first bad one or the one with sequence `until`.
-    fn walk<E>(
+    pub(super) fn walk<E>(
         &self,
         until: Option<u64>,
         mut each: impl FnMut(u64, &[u8]) -> Result<(), E>,
     ) -> Result<End, E> {
-        let mut end = End { next_sequence: self.first_sequence, offset: HEADER_BYTES };
+        let mut end = End { next_sequence: self.first_sequence, offset: HEADER_BYTES, synced: 0 };
         while Some(end.next_sequence) != until
             && let Some(record) = decode_record(self.seed, &self.bytes[end.offset..])
             && record.sequence == end.next_sequence
         {
             each(record.sequence, record.payload)?;
             end.next_sequence += 1;
+            end.synced = record.synced;
             end.offset += RECORD_HEADER_BYTES + record.payload.len();
         }
         Ok(end)
@@ -183,21 +201,39 @@ impl LogFile {
             let what = format!("record {} is damaged, and good records follow", end.next_sequence);
             return Err(DiskError::corrupt(&self.name, offset, what));
         }
+        let unsynced = self.offset_after(end.synced, end);
         let Self { name, bytes: mapped, .. } = self;
         drop(mapped); // a file must not change while it is mapped
+        if disk.is_read_only() {
+            return Ok((bytes > 0).then_some(Cut { file: name, offset, bytes }));
+        }
+        if bytes > 0 {
+            disk.truncate(&name, offset)?;
+        }
+        if unsynced < offset {
+            disk.rewrite(&name, unsynced)?;
+        }
+        disk.sync_file(&name)?;
         if bytes == 0 {
-            disk.sync_file(&name)?;
             return Ok(None);
         }
-        disk.truncate(&name, offset)?;
-        disk.sync_file(&name)?;
         tracing::warn!(file = name, offset, bytes, "cut the torn tail of the log");
         Ok(Some(Cut { file: name, offset, bytes }))
     }
 
+    /// Where the record after `sequence` begins, at most `end`. The records up to there were verified.
+    fn offset_after(&self, sequence: u64, end: &End) -> u64 {
+        let mut offset = HEADER_BYTES;
+        for _ in self.first_sequence..sequence.saturating_add(1).min(end.next_sequence) {
+            let Some(payload_bytes) = read_u32(&self.bytes, offset + 4) else { break };
+            offset += RECORD_HEADER_BYTES + payload_bytes as usize;
+        }
+        offset as u64
+    }
+
     /// Whether the bad bytes at `end` are damage rather than a torn tail; the rule is at the top of this
     /// file.
-    fn is_damaged(&self, end: &End) -> bool {
+    pub(super) fn is_damaged(&self, end: &End) -> bool {
         let mut first_good = None;
         let mut offset = end.offset;
         while let Some((at, synced, next)) = self.find_record(offset, end.next_sequence) {
@@ -212,7 +248,7 @@ impl LogFile {
 
     /// The next good record from `offset` on, tried at every byte: its offset, its `synced`, and the offset
     /// after it.
-    fn find_record(&self, offset: usize, expected: u64) -> Option<(usize, u64, usize)> {
+    pub(super) fn find_record(&self, offset: usize, expected: u64) -> Option<(usize, u64, usize)> {
         let plausible = self.first_sequence..expected.saturating_add(SEARCH_SEQUENCES);
         let last = self.bytes.len().checked_sub(RECORD_HEADER_BYTES)?;
         (offset..=last).find_map(|at| {
@@ -244,13 +280,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::log::LogWriter;
-    use super::super::testing::{FailingDisk, payloads};
+    use super::super::sim::{SimDisk, payloads};
     use super::*;
 
     /// A disk with one log file of records with these payloads, written and synced one by one, and the file's
     /// bytes.
-    fn disk_with(records: &[&[u8]]) -> (FailingDisk, Vec<u8>) {
-        let disk = FailingDisk::new();
+    fn disk_with(records: &[&[u8]]) -> (SimDisk, Vec<u8>) {
+        let disk = SimDisk::new();
         append(&mut LogWriter::create(&disk, 1).unwrap(), records);
         let bytes = disk.read(&log_name(1)).unwrap();
         (disk, bytes)
@@ -272,7 +308,7 @@ mod tests {
 
     #[test]
     fn an_empty_folder_has_an_empty_log() {
-        let replayed = run(&FailingDisk::new(), 0).unwrap();
+        let replayed = run(&SimDisk::new(), 0).unwrap();
         let expected = Replayed { last_sequence: 0, records: 0, cut: None, next_file: log_name(1) };
         assert_eq!(replayed, expected);
     }
@@ -381,7 +417,7 @@ mod tests {
 
     #[test]
     fn damage_gaps_and_missing_files_before_the_last_file_refuse() {
-        let disk = FailingDisk::new();
+        let disk = SimDisk::new();
         let mut log = LogWriter::create(&disk, 1).unwrap();
         for _ in 0..3 {
             append(&mut log, &[b"x", b"y"]);
@@ -405,7 +441,7 @@ mod tests {
 
     #[test]
     fn the_unacknowledged_end_of_a_failed_file_is_void() {
-        let disk = FailingDisk::new();
+        let disk = SimDisk::new();
         let mut log = LogWriter::create(&disk, 1).unwrap();
         append(&mut log, &[b"kept"]);
         for payload in [&b"dropped"[..], b"torn in its middle"] {
@@ -460,7 +496,7 @@ mod tests {
             lose_length in 0usize..3000,
         ) {
             let synced_count = if synced_count > sizes.len() { 0 } else { synced_count };
-            let disk = FailingDisk::new();
+            let disk = SimDisk::new();
             let mut log = LogWriter::create(&disk, 1).unwrap();
             let mut durable_len = usize::try_from(log.len_bytes()).unwrap();
             let mut written = Vec::new();

@@ -167,6 +167,33 @@ impl SectionFile {
     /// # Errors
     /// [`DiskError::Corrupt`], [`DiskError::Newer`], [`DiskError::Io`].
     pub fn open(disk: &dyn Disk, name: &str, expected_pin: Option<Pin>) -> Result<Self, DiskError> {
+        Self::open_with(disk, name, expected_pin, Err)
+    }
+
+    /// As [`SectionFile::open`], but leaves damaged sections out, with an error for each.
+    ///
+    /// # Errors
+    /// As `open`, where the header or the table of sections cannot be trusted.
+    pub fn open_damaged(
+        disk: &dyn Disk,
+        name: &str,
+        expected_pin: Option<Pin>,
+    ) -> Result<(Self, Vec<DiskError>), DiskError> {
+        let mut damages = Vec::new();
+        let file = Self::open_with(disk, name, expected_pin, |damage| {
+            damages.push(damage);
+            Ok(())
+        })?;
+        Ok((file, damages))
+    }
+
+    /// Opens a file; damage that leaves the other sections readable goes to `on_damage`.
+    fn open_with(
+        disk: &dyn Disk,
+        name: &str,
+        expected_pin: Option<Pin>,
+        mut on_damage: impl FnMut(DiskError) -> Result<(), DiskError>,
+    ) -> Result<Self, DiskError> {
         let map = disk.map(name)?;
         let (payload, pin) = SECTIONS.open_container(name, &map)?;
         if expected_pin.is_some_and(|expected| expected != pin) {
@@ -175,16 +202,17 @@ impl SectionFile {
         let table = decode!(TableV1, name, CONTAINER_HEADER_BYTES, payload)?;
         let data_at = (CONTAINER_HEADER_BYTES + payload.len()).next_multiple_of(SECTION_ALIGN);
         if Some(map.len() as u64) != table.data_bytes.checked_add(data_at as u64) {
-            return Err(DiskError::corrupt(
-                name,
-                map.len() as u64,
-                "the file has not the length in its header",
-            ));
+            let what = "the file has not the length in its header";
+            on_damage(DiskError::corrupt(name, map.len() as u64, what))?;
         }
         let file_name: Arc<str> = name.into();
         let mut sections = Vec::with_capacity(table.sections.len());
         for entry in table.sections {
-            sections.push((entry.tag, open_section(&file_name, &map, data_at, entry)?));
+            let tag = entry.tag;
+            match open_section(&file_name, &map, data_at, entry) {
+                Ok(content) => sections.push((tag, content)),
+                Err(damage) => on_damage(damage)?,
+            }
         }
         Ok(Self { name: name.to_owned(), pin, sections })
     }
@@ -291,6 +319,13 @@ impl LazySection {
     }
 }
 
+impl LazySection {
+    /// Verifies all blocks: an error for each that is damaged.
+    pub fn damages(&self) -> Vec<DiskError> {
+        (0..self.inner.hashes.len()).filter_map(|block| self.inner.verify_once(block).err()).collect()
+    }
+}
+
 impl LazyInner {
     fn verify_once(&self, block: usize) -> Result<(), DiskError> {
         let (word, bit) = (&self.verified[block / 64], 1 << (block % 64));
@@ -312,7 +347,7 @@ impl LazyInner {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::FailingDisk;
+    use super::super::sim::SimDisk;
     use super::*;
 
     const NAME: &str = "chunks/1.vdc";
@@ -335,7 +370,7 @@ mod tests {
 
     #[test]
     fn sections_come_back_aligned_and_outlive_the_file() {
-        let disk = FailingDisk::new();
+        let disk = SimDisk::new();
         let content = originals(3 * LAZY_BLOCK_BYTES + 5);
         let pin = write(&disk, &content);
         let file = SectionFile::open(&disk, NAME, Some(pin)).unwrap();
@@ -368,7 +403,7 @@ mod tests {
 
     #[test]
     fn every_flipped_byte_is_detected_before_it_is_used() {
-        let disk = FailingDisk::new();
+        let disk = SimDisk::new();
         let pin = write(&disk, &originals(300));
         let bytes = disk.read(NAME).unwrap();
         let table_end = CONTAINER_HEADER_BYTES + SECTIONS.open_container(NAME, &bytes).unwrap().0.len();
@@ -399,7 +434,7 @@ mod tests {
 
     #[test]
     fn a_bad_block_does_not_hide_the_good_ones() {
-        let disk = FailingDisk::new();
+        let disk = SimDisk::new();
         let content = originals(70 * LAZY_BLOCK_BYTES);
         write(&disk, &content);
         let mut bytes = disk.read(NAME).unwrap();
@@ -422,7 +457,7 @@ mod tests {
 
     #[test]
     fn another_file_or_a_newer_one_is_refused() {
-        let disk = FailingDisk::new();
+        let disk = SimDisk::new();
         let pin = write(&disk, b"old");
         assert_ne!(write(&disk, b"new"), pin);
         assert!(matches!(SectionFile::open(&disk, NAME, Some(pin)), Err(DiskError::Corrupt { .. })));
@@ -436,7 +471,7 @@ mod tests {
 
     #[test]
     fn a_failed_write_leaves_the_old_file_and_nothing_else() {
-        let disk = FailingDisk::new();
+        let disk = SimDisk::new();
         let pin = write(&disk, b"old");
         let section = || [Section { tag: 1, parts: vec![b"new"], lazy: false }];
         disk.fail_writes(true);

@@ -7,12 +7,12 @@ use super::format::{PREFIX_BYTES, STATE, hash, parse_state_name, read_len, read_
 use super::tmp_file::TmpFile;
 use super::{Disk, DiskError, Pin};
 
-const HEADER_BYTES: usize = 32;
-const ENTRY_HEADER_BYTES: usize = 48;
+pub(super) const HEADER_BYTES: usize = 32;
+pub(super) const ENTRY_HEADER_BYTES: usize = 48;
 /// Entries begin at multiples of this many bytes, as rkyv wants them.
-const ENTRY_ALIGN: usize = 16;
+pub(super) const ENTRY_ALIGN: usize = 16;
 /// The length that marks the end.
-const END: u64 = u64::MAX;
+pub(super) const END: u64 = u64::MAX;
 /// Checkpoints at one sequence that may lie side by side.
 const MAX_RETRIES: u32 = 1000;
 
@@ -43,9 +43,7 @@ impl<'a> StateWriter<'a> {
     /// [`DiskError::Io`].
     pub fn create(disk: &'a dyn Disk, sequence: u64) -> Result<Self, DiskError> {
         let name = free_name(disk, sequence)?;
-        let mut header = [0; HEADER_BYTES];
-        header[..PREFIX_BYTES].copy_from_slice(&STATE.prefix());
-        header[PREFIX_BYTES..PREFIX_BYTES + 8].copy_from_slice(&sequence.to_le_bytes());
+        let header = encode_header(sequence);
         let mut file = TmpFile::create(disk, &name)?;
         file.write(&header)?;
         Ok(Self { file, entries: 0, chain: hash(&[&header]), size_bytes: HEADER_BYTES as u64 })
@@ -86,8 +84,16 @@ impl<'a> StateWriter<'a> {
     }
 }
 
+/// The header of a state file.
+pub(super) fn encode_header(sequence: u64) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    header[..PREFIX_BYTES].copy_from_slice(&STATE.prefix());
+    header[PREFIX_BYTES..PREFIX_BYTES + 8].copy_from_slice(&sequence.to_le_bytes());
+    header
+}
+
 /// The hash of an entry, which covers all entries before it.
-fn next_link(chain: &Pin, length: u64, index: u64, bytes: &[u8]) -> Pin {
+pub(super) fn next_link(chain: &Pin, length: u64, index: u64, bytes: &[u8]) -> Pin {
     hash(&[chain, &length.to_le_bytes(), &index.to_le_bytes(), bytes])
 }
 
@@ -155,7 +161,7 @@ fn check_ends(name: &str, bytes: &[u8], pin: &Pin) -> Result<usize, DiskError> {
 }
 
 /// The bytes of the entry at `at`, if it is good; moves `chain` on.
-fn entry_at<'a>(bytes: &'a [u8], at: usize, index: u64, chain: &mut Pin) -> Option<&'a [u8]> {
+pub(super) fn entry_at<'a>(bytes: &'a [u8], at: usize, index: u64, chain: &mut Pin) -> Option<&'a [u8]> {
     let header = bytes.get(at..at + ENTRY_HEADER_BYTES)?;
     let start = at + ENTRY_HEADER_BYTES;
     let length = read_len(header, 0)?;
@@ -170,7 +176,7 @@ fn entry_at<'a>(bytes: &'a [u8], at: usize, index: u64, chain: &mut Pin) -> Opti
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::FailingDisk;
+    use super::super::sim::SimDisk;
     use super::*;
 
     const ENTRIES: [&[u8]; 4] = [b"collection one", b"", b"sixteen bytes ..", b"users"];
@@ -196,7 +202,7 @@ mod tests {
 
     #[test]
     fn entries_come_back_and_the_bytes_depend_on_nothing_else() {
-        let (disk, other) = (FailingDisk::new(), FailingDisk::new());
+        let (disk, other) = (SimDisk::new(), SimDisk::new());
         let state = write(&disk, 5, &ENTRIES);
         assert_eq!(state.name, state_name(5, 0));
         assert_eq!(state.size_bytes, disk.len_bytes(&state.name).unwrap());
@@ -209,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_large_entry_passes_through() {
-        let disk = FailingDisk::new();
+        let disk = SimDisk::new();
         let large = vec![7; 1_000_001];
         let state = write(&disk, 1, &[b"small", &large, b"small"]);
         assert_eq!(read(&disk, &state.name, &state.pin).unwrap()[1], large);
@@ -217,7 +223,7 @@ mod tests {
 
     #[test]
     fn every_flip_and_every_truncation_is_detected_before_the_entry_is_used() {
-        let disk = FailingDisk::new();
+        let disk = SimDisk::new();
         let state = write(&disk, 5, &ENTRIES);
         let bytes = disk.read(&state.name).unwrap();
         let check = |content: &[u8], what: &str| {
@@ -250,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_state_never_replaces_another_and_leaves_nothing_when_dropped() {
-        let disk = FailingDisk::new();
+        let disk = SimDisk::new();
         let first = write(&disk, 5, &ENTRIES);
         let second = write(&disk, 5, &ENTRIES[..1]);
         assert_eq!(second.name, state_name(5, 1));
@@ -261,6 +267,6 @@ mod tests {
         state.entry(b"x").unwrap();
         disk.fail_syncs(true);
         assert!(state.finish().is_err());
-        assert_eq!(disk.list("").unwrap(), ["LOCK", &second.name, &first.name]);
+        assert_eq!(disk.list("").unwrap(), [&*second.name, &first.name]);
     }
 }

@@ -29,7 +29,7 @@ use crate::disk::{DiskError, RealDisk};
 use crate::embed::Embedding;
 use crate::heap;
 use crate::metrics::Metrics;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, WriteError};
 
 /// How long open connections have to take their last replies.
 const DRAIN: Duration = Duration::from_millis(200);
@@ -91,12 +91,14 @@ fn io_threads(config: &Config) -> usize {
 }
 
 async fn serve(config: Config) -> Result<(), ServerError> {
-    let disk = Arc::new(RealDisk::open(&config.dir)?);
+    let open = if config.read_only { RealDisk::open_read_only } else { RealDisk::open };
+    let disk = Arc::new(open(&config.dir)?);
     let (listeners, port) = listen(&config)?;
     let (shutdown, wishes) = mpsc::unbounded_channel();
     let metrics = Arc::new(Metrics::default());
+    let (store, loaded) = Store::start(disk, &config, &metrics);
     let context = Arc::new(Context {
-        store: Store::open(disk, &config, &metrics)?,
+        store,
         embedding: Embedding::start(&config, &metrics),
         metrics,
         started_ms: clock::now_ms(),
@@ -106,13 +108,20 @@ async fn serve(config: Config) -> Result<(), ServerError> {
         shutdown,
         config: config.into(),
     });
+    info!("listening on port {port}, loading the data");
     for listener in listeners {
         tokio::spawn(accept(listener, Arc::clone(&context)));
     }
-    tokio::spawn(sweep(Arc::clone(&context)));
     tokio::spawn(give_back());
+    let end = wait_for_end(Arc::clone(&context), wishes);
+    tokio::pin!(end);
+    tokio::select! {
+        ended = &mut end => return ended,
+        loaded = loaded => loaded.unwrap_or_else(|_| Err(WriteError::Stopped.into()))?,
+    }
+    tokio::spawn(sweep(context));
     info!("ready to accept connections on port {port}");
-    wait_for_end(context, wishes).await
+    end.await
 }
 
 /// Forty random hexadecimal digits.
@@ -241,7 +250,12 @@ async fn wait_for_end(
 
 /// Ends the store; `Err` says why it goes on.
 fn end(context: &Context, wish: Shutdown) -> Result<Result<(), StoreError>, String> {
+    if context.store.load().is_loading() {
+        // Nothing was written, and what recovery does to the files may stop anywhere.
+        return Ok(Ok(()));
+    }
     if wish.save
+        && !context.store.read_only
         && let Err(error) = context.store.checkpoint()
         // What is acknowledged is in the log, if there is one.
         && !context.config().appendonly

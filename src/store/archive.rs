@@ -7,8 +7,10 @@ use imbl::OrdMap;
 use rkyv::rancor;
 
 use super::StoreError;
+use super::load::LoadStats;
 use super::params::ParamsV1;
 use super::state::{Key, NamespaceId, Snapshot};
+use crate::collection::salvage::{Salvage, SavedView, salvage_rows};
 use crate::collection::sealed::{ArraysV1, ArraysV2, SealedRows};
 use crate::collection::{Attributes, Chunk, Collection, Params, Rows};
 use crate::disk::Disk;
@@ -32,7 +34,7 @@ struct HeadV2 {
 }
 
 /// Version of the entries written.
-const VERSION: u64 = 2;
+pub const VERSION: u64 = 2;
 
 #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 struct CollectionV2 {
@@ -171,14 +173,15 @@ fn archive_chunk(chunk: &Chunk, params: &Params) -> Result<ChunkV2, StoreError> 
 /// Puts a state file's entries together again as a snapshot.
 pub struct Restorer<'a> {
     disk: &'a dyn Disk,
+    load: &'a LoadStats,
     /// What is restored so far, and the version of the entries.
     snapshot: Option<(Snapshot, u64)>,
 }
 
 impl<'a> Restorer<'a> {
-    /// Chunk files are opened on this disk.
-    pub fn new(disk: &'a dyn Disk) -> Self {
-        Self { disk, snapshot: None }
+    /// Chunk files are opened on this disk; `load` is told how far it is.
+    pub fn new(disk: &'a dyn Disk, load: &'a LoadStats) -> Self {
+        Self { disk, load, snapshot: None }
     }
 
     /// Takes the next entry. Entries are aligned to 16 bytes.
@@ -186,18 +189,15 @@ impl<'a> Restorer<'a> {
     /// # Errors
     /// When it is not the entry expected here, or one of its chunk files is damaged.
     pub fn entry(&mut self, entry: &[u8]) -> Result<(), StoreError> {
+        self.load.add(entry.len() as u64);
         let Some((snapshot, version)) = &mut self.snapshot else {
             self.snapshot = Some(restore_head(entry)?);
             return Ok(());
         };
-        let collection = match version {
-            1 => rkyv::from_bytes::<CollectionV1, rancor::Error>(entry).map(CollectionV2::from),
-            _ => rkyv::from_bytes::<CollectionV2, rancor::Error>(entry),
-        };
-        let collection = collection.map_err(unreadable)?;
+        let collection = decode_collection(*version, entry)?;
         let namespace = NamespaceId(collection.namespace);
         let key = Key::new(collection.key.clone().into());
-        let collection = restore_collection(self.disk, collection)?;
+        let collection = restore_collection(self.disk, self.load, collection)?;
         snapshot.insert(namespace, key, Arc::new(collection));
         Ok(())
     }
@@ -231,38 +231,170 @@ fn restore_head(entry: &[u8]) -> Result<(Snapshot, u64), StoreError> {
     Ok((Snapshot::at(head.stamp, head.next_uid), head.version))
 }
 
-fn restore_collection(disk: &dyn Disk, archived: CollectionV2) -> Result<Collection, StoreError> {
+fn decode_collection(version: u64, entry: &[u8]) -> Result<CollectionV2, StoreError> {
+    let collection = match version {
+        1 => rkyv::from_bytes::<CollectionV1, rancor::Error>(entry).map(CollectionV2::from),
+        _ => rkyv::from_bytes::<CollectionV2, rancor::Error>(entry),
+    };
+    collection.map_err(unreadable)
+}
+
+fn restore_collection(
+    disk: &dyn Disk,
+    load: &LoadStats,
+    archived: CollectionV2,
+) -> Result<Collection, StoreError> {
     let params = archived.params.params();
     let params =
         params.ok_or_else(|| StoreError::State("a collection's parameters are not known".to_owned()))?;
     let mut chunks = Vec::with_capacity(archived.chunks.len());
-    for chunk in archived.chunks {
+    for chunk in &archived.chunks {
         chunks.push(restore_chunk(disk, chunk, &params)?);
+        if let RowsV2::Sealed { file, .. } = &chunk.rows {
+            load.add(disk.len_bytes(file)?);
+        }
     }
     if !chunks.is_sorted_by(|a, b| a.number < b.number) {
         return Err(StoreError::State("a collection's chunks are out of order".to_owned()));
     }
-    let mut collection = Collection::restore(archived.uid, params, chunks, archived.next_chunk);
-    collection.stamp = archived.stamp;
-    collection.expires_ms = archived.expires_ms;
-    collection.model = archived.model.map(|(name, hash)| Arc::new(ModelId { name, hash }));
-    Ok(collection)
+    Ok(archived.with_chunks(params, chunks))
 }
 
-fn restore_chunk(disk: &dyn Disk, archived: ChunkV2, params: &Params) -> Result<Chunk, StoreError> {
+impl CollectionV2 {
+    fn with_chunks(&self, params: Params, chunks: Vec<Chunk>) -> Collection {
+        let mut collection = Collection::restore(self.uid, params, chunks, self.next_chunk);
+        collection.stamp = self.stamp;
+        collection.expires_ms = self.expires_ms;
+        let model = |(name, hash): &(String, [u8; 32])| Arc::new(ModelId { name: name.clone(), hash: *hash });
+        collection.model = self.model.as_ref().map(model);
+        collection
+    }
+}
+
+fn restore_chunk(disk: &dyn Disk, archived: &ChunkV2, params: &Params) -> Result<Chunk, StoreError> {
     let unsound = || StoreError::State("a chunk's arrays do not fit together".to_owned());
     let ChunkV2 { number, len, live, rows } = archived;
-    let (shape, len) = (params.row_shape(), len as usize);
+    let (shape, len) = (params.row_shape(), *len as usize);
     match rows {
-        RowsV2::Partial(arrays) => arrays.restore(number, shape, len, live).ok_or_else(unsound),
+        RowsV2::Partial(arrays) => arrays.restore(*number, shape, len, live.clone()).ok_or_else(unsound),
         RowsV2::Sealed { file, pin, overlay } => {
-            let file = SectionFile::open(disk, &file, Some(pin))?;
+            let file = SectionFile::open(disk, file, Some(*pin))?;
             let rows = Rows::Sealed(SealedRows::open(file, shape, len)?);
-            let overlay: OrdMap<u16, Option<Attributes>> =
-                overlay.into_iter().map(|(offset, value)| (offset, value.map(Attributes::from))).collect();
-            let mut chunk =
-                Chunk { rows: Arc::new(rows), len, overlay, closed: true, ..Chunk::new(number, shape) };
-            if chunk.set_live(live) { Ok(chunk) } else { Err(unsound()) }
+            let mut chunk = Chunk {
+                rows: Arc::new(rows),
+                len,
+                overlay: restore_overlay(overlay),
+                closed: true,
+                ..Chunk::new(*number, shape)
+            };
+            if chunk.set_live(live.clone()) { Ok(chunk) } else { Err(unsound()) }
         }
     }
+}
+
+fn restore_overlay(overlay: &[(u16, Option<Vec<u8>>)]) -> OrdMap<u16, Option<Attributes>> {
+    overlay.iter().map(|(offset, value)| (*offset, value.as_deref().map(Attributes::from))).collect()
+}
+
+/// The first entry of a state file: number of the last change, that of the next collection, and the version of the
+/// entries that follow.
+///
+/// # Errors
+/// When it is not such an entry.
+pub fn decode_head(entry: &[u8]) -> Result<(u64, u64, u64), StoreError> {
+    let (snapshot, version) = restore_head(entry)?;
+    Ok((snapshot.stamp, snapshot.next_uid, version))
+}
+
+/// A collection whose files may be damaged.
+pub struct SalvagedCollection {
+    /// Where.
+    pub namespace: NamespaceId,
+    /// Its key.
+    pub key: Key,
+    /// The collection with its sound chunks.
+    pub collection: Collection,
+    /// What is left of the others.
+    pub damaged: Vec<DamagedChunk>,
+    /// Names of the chunk files it refers to.
+    pub files: Vec<String>,
+}
+
+/// A damaged chunk.
+pub struct DamagedChunk {
+    /// Its file, or the state file.
+    pub file: String,
+    /// What is wrong with it.
+    pub errors: Vec<StoreError>,
+    /// What can be read.
+    pub salvage: Salvage,
+}
+
+/// Puts a collection's entry together again from what is sound of it, and verifies every byte of its files.
+///
+/// # Errors
+/// When the entry itself cannot be read.
+pub fn salvage_collection(
+    disk: &dyn Disk,
+    state_file: &str,
+    version: u64,
+    entry: &[u8],
+) -> Result<SalvagedCollection, StoreError> {
+    let archived = decode_collection(version, entry)?;
+    let params = archived.params.params();
+    let params =
+        params.ok_or_else(|| StoreError::State("a collection's parameters are not known".to_owned()))?;
+    let (mut chunks, mut damaged, mut files): (Vec<Chunk>, _, _) = (Vec::new(), Vec::new(), Vec::new());
+    for chunk in &archived.chunks {
+        if let RowsV2::Sealed { file, .. } = &chunk.rows {
+            files.push(file.clone());
+        }
+        let in_order = chunks.last().is_none_or(|last| last.number < chunk.number);
+        let errors = match restore_chunk(disk, chunk, &params) {
+            Ok(_) if !in_order => {
+                vec![StoreError::State("a collection's chunks are out of order".to_owned())]
+            }
+            Ok(restored) => match restored.damages() {
+                errors if errors.is_empty() => {
+                    chunks.push(restored);
+                    continue;
+                }
+                errors => errors.into_iter().map(StoreError::Disk).collect(),
+            },
+            Err(error) => vec![error],
+        };
+        damaged.push(salvage_chunk(disk, state_file, chunk, &params, errors));
+    }
+    Ok(SalvagedCollection {
+        namespace: NamespaceId(archived.namespace),
+        key: Key::new(archived.key.clone().into()),
+        collection: archived.with_chunks(params, chunks),
+        damaged,
+        files,
+    })
+}
+
+fn salvage_chunk(
+    disk: &dyn Disk,
+    state_file: &str,
+    archived: &ChunkV2,
+    params: &Params,
+    mut errors: Vec<StoreError>,
+) -> DamagedChunk {
+    let live_rows = archived.live.iter().map(|word| word.count_ones() as usize).sum();
+    let all_lost = Salvage { unnamed: live_rows, ..Salvage::default() };
+    let (file, salvage) = match &archived.rows {
+        RowsV2::Partial(_) => (state_file.to_owned(), all_lost),
+        RowsV2::Sealed { file, pin, overlay } => match SectionFile::open_damaged(disk, file, Some(*pin)) {
+            Ok((sections, damages)) => {
+                if !damages.is_empty() {
+                    errors = damages.into_iter().map(StoreError::Disk).collect();
+                }
+                let view = SavedView { len: archived.len as usize, live: &archived.live };
+                (file.clone(), salvage_rows(&sections, params, &view, &restore_overlay(overlay)))
+            }
+            Err(_) => (file.clone(), all_lost),
+        },
+    };
+    DamagedChunk { file, errors, salvage }
 }

@@ -165,6 +165,20 @@ fn put_model(out: &mut Vec<u8>, model: Option<&ModelId>) {
 }
 
 impl Change {
+    /// The key it changes; `None` if it changes all.
+    pub fn key(&self) -> Option<&Key> {
+        match self {
+            Self::Add { key, .. }
+            | Self::Remove { key, .. }
+            | Self::SetAttributes { key, .. }
+            | Self::Drop { key, .. }
+            | Self::Create { key, .. }
+            | Self::Expire { key, .. }
+            | Self::Rename { key, .. } => Some(key),
+            Self::Flush { .. } => None,
+        }
+    }
+
     /// Appends the change to a payload.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut head = |kind: u8, namespace: &NamespaceId| {

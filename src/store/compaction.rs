@@ -6,7 +6,7 @@ use std::sync::mpsc::channel;
 
 use tracing::info;
 
-use super::checkpoint::Maintenance;
+use super::checkpoint::{Maintenance, write_chunk};
 use super::state::{Key, MAX_PARTIAL_BYTES, NamespaceId};
 use super::writer::Message;
 use super::{StoreError, WriteError};
@@ -95,7 +95,7 @@ impl Maintenance {
         if moved.from.len() * params.layout.dim * size_of::<f32>() < MAX_PARTIAL_BYTES {
             return Ok(moved.into_memory(params).ok_or(CollectionError::TooLong)?);
         }
-        let rows = self.write_chunk(collection, number, &moved.rows, moved.from.len())?;
+        let rows = write_chunk(&*self.disk, collection, number, &moved.rows, moved.from.len())?;
         Ok((Rows::Sealed(rows), moved.from))
     }
 }

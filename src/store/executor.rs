@@ -2,7 +2,8 @@
 //!
 //! Worker threads of their own take what waits: all searches of the collection whose turn it is, up to [`MAX_SHARED`].
 //! An idle worker starts at once; nothing waits for company. A worker that finds nothing waiting helps with the parts of a
-//! pass that has begun.
+//! pass that has begun. Searches so small that waking a thread would cost more run on the caller's thread, unless others are
+//! at it already: then they wait in line and share.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -33,6 +34,8 @@ struct Queues {
     by_uid: HashMap<u64, Vec<Waiting>>,
     /// Passes that may have parts left.
     active: Vec<Arc<Active>>,
+    /// A caller runs small searches of its own.
+    caller_at_work: bool,
     stopped: bool,
 }
 
@@ -56,11 +59,16 @@ impl Executor {
         Self(shared)
     }
 
-    /// Puts searches in line, all of them before any is taken. Their answers come through the receivers.
+    /// Puts searches in line, all of them before any is taken. Their answers come through the receivers; those of small
+    /// searches may be there at once.
     pub fn submit(&self, searches: Vec<SearchRequest>) -> Vec<oneshot::Receiver<Hits>> {
         if searches.is_empty() {
             return Vec::new();
         }
+        let searches = match self.0.run_here(searches) {
+            Ok(receivers) => return receivers,
+            Err(searches) => searches,
+        };
         let mut queues = self.0.lock();
         let mut receivers = Vec::with_capacity(searches.len());
         for request in searches {
@@ -123,6 +131,33 @@ impl Shared {
         }
     }
 
+    /// Runs a small pass at once if nobody else searches; else gives the searches back.
+    fn run_here(
+        &self,
+        searches: Vec<SearchRequest>,
+    ) -> Result<Vec<oneshot::Receiver<Hits>>, Vec<SearchRequest>> {
+        if !search::is_small(&searches) {
+            return Err(searches);
+        }
+        {
+            let mut queues = self.lock();
+            if queues.caller_at_work || !queues.turns.is_empty() || !queues.active.is_empty() {
+                return Err(searches);
+            }
+            queues.caller_at_work = true;
+        }
+        self.metrics.count_pass(searches.len());
+        let answers = search::search(searches);
+        self.lock().caller_at_work = false;
+        let answer = |hits| {
+            let (reply, receiver) = oneshot::channel();
+            // The receiver is right here.
+            drop(reply.send(hits));
+            receiver
+        };
+        Ok(answers.into_iter().map(answer).collect())
+    }
+
     /// A pass to work at: one that has begun and has parts left, or a new one.
     fn next(&self) -> Option<Arc<Active>> {
         let mut queues = self.lock();
@@ -158,4 +193,54 @@ impl Shared {
 pub fn search_here(request: SearchRequest) -> Hits {
     let answer = search::search(vec![request]).pop();
     answer.unwrap_or_else(|| unreachable!("one search has one answer"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::collection::{AttributeChange, Collection, Encoded, Params, TextChange};
+    use crate::vector::{Layout, Metric, Quantization, Query};
+
+    fn requests(rows: usize, searches: usize) -> Vec<SearchRequest> {
+        let layout = Layout { dim: 4, metric: Metric::L2, quantization: Quantization::Int8 };
+        let mut collection = Collection::new(0, Params::new(layout));
+        for at in 0..rows {
+            let vector = [at as f32, 1.0, 2.0, 3.0];
+            let encoded = Encoded::new(&collection.params, &vector);
+            collection.put(&at.to_be_bytes(), &vector, &encoded, &AttributeChange::Keep, &TextChange::Keep);
+        }
+        let collection = Arc::new(collection);
+        let request = |at| SearchRequest {
+            collection: Arc::clone(&collection),
+            query: Query::new(&layout, &[at as f32, 1.0, 2.0, 3.0]),
+            count: 1,
+            effort: 0,
+            exact: false,
+            filter: None,
+        };
+        (0..searches).map(request).collect()
+    }
+
+    /// Whether an executor without threads of its own answers.
+    fn answered(requests: Vec<SearchRequest>) -> Option<usize> {
+        let metrics = Arc::new(Metrics::default());
+        let receivers = Executor::start(0, Arc::clone(&metrics)).submit(requests);
+        for (at, mut receiver) in receivers.into_iter().enumerate() {
+            let hits = receiver.try_recv().ok()?.unwrap();
+            assert_eq!(hits[0].row.0, at as u64);
+        }
+        usize::try_from(metrics.search_passes.load(Ordering::Relaxed)).ok()
+    }
+
+    #[test]
+    fn small_searches_are_answered_by_the_caller_in_one_pass() {
+        assert_eq!(answered(requests(100, 1)), Some(1));
+        assert_eq!(answered(requests(100, 9)), Some(1));
+        assert_eq!(answered(requests(10_000, 1)), None, "that many rows are for the search threads");
+        assert_eq!(answered(requests(1000, 100)), None, "as many searches are");
+        let proof = requests(100, 1).into_iter().map(|request| SearchRequest { exact: true, ..request });
+        assert_eq!(answered(proof.collect()), None, "a proof may take long");
+    }
 }

@@ -8,12 +8,18 @@ pub mod change;
 mod checkpoint;
 mod compaction;
 pub mod executor;
+mod load;
 mod params;
 mod recovery;
 pub mod state;
+pub mod survey;
 mod syncer;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_crash;
+#[cfg(test)]
+mod tests_damage;
 mod writer;
 
 use std::sync::atomic::Ordering;
@@ -24,7 +30,6 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 use thiserror::Error;
 use tokio::sync::oneshot;
-use tracing::info;
 
 use crate::clock;
 use crate::collection::CollectionError;
@@ -32,12 +37,14 @@ use crate::collection::search::{Hits, SearchRequest};
 use crate::config::Config;
 use crate::disk::{Disk, DiskError};
 use crate::metrics::Metrics;
-pub use checkpoint::CheckpointStats;
+pub use checkpoint::{CheckpointStats, write_copy};
 use checkpoint::{Maintenance, Task};
 use executor::Executor;
+pub use load::LoadStats;
+use load::Loader;
 use state::Snapshot;
+use writer::Message;
 pub use writer::{Job, Txn, WriteError, WriterStats};
-use writer::{Message, Writer};
 
 /// What can go wrong in the store.
 #[derive(Debug, Error)]
@@ -57,6 +64,9 @@ pub enum StoreError {
     /// The writer refused.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// A checkpoint is asked for, but nothing on disk may be changed.
+    #[error("the server serves its data folder read-only")]
+    ReadOnly,
     /// A checkpoint is asked for while one is under way.
     #[error("a checkpoint is already in progress")]
     Busy,
@@ -71,68 +81,64 @@ pub struct Store {
     threads: Mutex<Vec<JoinHandle<()>>>,
     checkpoints: Arc<CheckpointStats>,
     writes: Arc<WriterStats>,
-    /// Log records applied at start-up.
-    pub replayed_records: u64,
-    /// Bytes of a torn record cut at start-up.
-    pub cut_bytes: u64,
+    /// Whether nothing on disk may be changed. Jobs are not refused: that is up to those who send them.
+    pub read_only: bool,
+    load: Arc<LoadStats>,
 }
 
-impl Store {
-    /// Recovers what the disk holds and starts the threads.
-    ///
-    /// # Errors
-    /// When the data is damaged, of a newer version, or the disk refuses.
-    pub fn open(disk: Arc<dyn Disk>, config: &Config, metrics: &Arc<Metrics>) -> Result<Self, StoreError> {
-        let started_ms = clock::now_ms();
-        let recovered = recovery::recover(&*disk)?;
-        let elements: usize =
-            recovered.snapshot.collections().map(|(_, _, collection)| collection.len()).sum();
-        let took_ms = clock::now_ms().saturating_sub(started_ms);
-        let (records, keys) = (recovered.replayed_records, recovered.snapshot.collections().count());
-        info!(
-            "data loaded in {took_ms} ms: {keys} keys, {elements} elements, {records} log records replayed"
-        );
+/// Tells how the start went.
+pub type Loaded = oneshot::Receiver<Result<(), StoreError>>;
 
+impl Store {
+    /// Starts the threads, which recover what the disk holds first. Until the receiver tells that it is done, what is
+    /// published is empty and jobs wait.
+    ///
+    /// The receiver gets an error when the data is damaged, of a newer version, or the disk refuses; the store is of no
+    /// more use then.
+    pub fn start(disk: Arc<dyn Disk>, config: &Config, metrics: &Arc<Metrics>) -> (Self, Loaded) {
+        let load = Arc::new(LoadStats::new(config));
+        let read_only = disk.is_read_only();
         let checkpoints = Arc::new(CheckpointStats::default());
         checkpoints.last_s.store(clock::now_ms() / 1000, Ordering::Relaxed);
         checkpoints.compaction_percentage.store(config.compaction_percentage, Ordering::Relaxed);
-        if let Some(manifest) = &recovered.manifest {
-            checkpoints.sequence.store(manifest.sequence, Ordering::Relaxed);
-            checkpoints.last_s.store(manifest.created_ms / 1000, Ordering::Relaxed);
-        }
-        let published = Arc::new(ArcSwap::from_pointee(recovered.snapshot));
-        let (writer_sender, messages) = channel();
-        let (maintenance_sender, tasks) = channel();
+        let published = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
         let writes = Arc::new(WriterStats::default());
-        let writer = Writer::new(
-            Arc::clone(&disk),
-            Arc::clone(&published),
-            config,
-            maintenance_sender.clone(),
-            Arc::clone(&writes),
-            Arc::clone(&checkpoints),
-        )?;
-        let maintenance = Maintenance {
+        let (writer, messages) = channel();
+        let (maintenance, tasks) = channel();
+        let loader = Loader {
+            disk: Arc::clone(&disk),
+            config: config.clone(),
+            published: Arc::clone(&published),
+            maintenance: maintenance.clone(),
+            messages: writer.clone(),
+            writes: Arc::clone(&writes),
+            checkpoints: Arc::clone(&checkpoints),
+            load: Arc::clone(&load),
+        };
+        let keeper = Maintenance {
             disk,
             published: Arc::clone(&published),
-            writer: writer_sender.clone(),
+            writer: writer.clone(),
             stats: Arc::clone(&checkpoints),
+            writes: Arc::clone(&writes),
         };
+        let (reply, loaded) = oneshot::channel();
         let threads = vec![
-            std::thread::spawn(move || writer.run(&messages)),
-            std::thread::spawn(move || maintenance.run(&tasks)),
+            std::thread::spawn(move || loader.run(&messages, reply)),
+            std::thread::spawn(move || keeper.run(&tasks)),
         ];
-        Ok(Self {
+        let store = Self {
             published,
-            writer: writer_sender,
-            maintenance: maintenance_sender,
+            writer,
+            maintenance,
             executor: Executor::start(search_threads(config), Arc::clone(metrics)),
             threads: threads.into(),
             checkpoints,
             writes,
-            replayed_records: recovered.replayed_records,
-            cut_bytes: recovered.cut_bytes,
-        })
+            load,
+            read_only,
+        };
+        (store, loaded)
     }
 
     /// Everything as it was last published.
@@ -157,8 +163,9 @@ impl Store {
     /// Begins a checkpoint; the receiver tells when it is done.
     ///
     /// # Errors
-    /// [`StoreError::Busy`] while another is under way.
+    /// [`StoreError::Busy`] while another is under way, [`StoreError::ReadOnly`].
     pub fn begin_checkpoint(&self) -> Result<oneshot::Receiver<Result<(), StoreError>>, StoreError> {
+        self.check_writable()?;
         if self.checkpoints.running.swap(true, Ordering::AcqRel) {
             return Err(StoreError::Busy);
         }
@@ -170,8 +177,13 @@ impl Store {
     /// # Errors
     /// When it failed.
     pub fn checkpoint(&self) -> Result<(), StoreError> {
+        self.check_writable()?;
         self.checkpoints.running.store(true, Ordering::Release);
         self.queue_checkpoint()?.blocking_recv().unwrap_or(Err(WriteError::Stopped.into()))
+    }
+
+    fn check_writable(&self) -> Result<(), StoreError> {
+        if self.read_only { Err(StoreError::ReadOnly) } else { Ok(()) }
     }
 
     fn queue_checkpoint(&self) -> Result<oneshot::Receiver<Result<(), StoreError>>, StoreError> {
@@ -180,9 +192,15 @@ impl Store {
         Ok(done)
     }
 
+    /// How far the start has come.
+    pub fn load(&self) -> &LoadStats {
+        &self.load
+    }
+
     /// Lets the writer follow the options that can change while the server runs.
     pub fn configure(&self, config: &Config) {
         self.checkpoints.compaction_percentage.store(config.compaction_percentage, Ordering::Relaxed);
+        self.load.configure(config);
         let percentage = u64::from(config.auto_aof_rewrite_percentage);
         let message =
             Message::Configure(config.appendfsync, config.auto_aof_rewrite_min_size_bytes, percentage);

@@ -199,6 +199,21 @@ impl State {
         self.collection_mut(namespace, key)
     }
 
+    /// Whether a change can be applied: a vector must fit the collection it goes to. Always so for changes in the order
+    /// they were made; not if some between them are lost.
+    pub fn accepts(&self, change: &Change) -> bool {
+        match change {
+            Change::Add { namespace, key, params, vector, .. } => {
+                vector.len() == params.layout.dim
+                    && self.snapshot.get(*namespace, key).is_none_or(|collection| {
+                        let there = &collection.params;
+                        there.layout == params.layout && there.row_shape() == params.row_shape()
+                    })
+            }
+            _ => true,
+        }
+    }
+
     /// Applies a change: the one way the store's content is altered, live and in replay. `encoded` is the added
     /// vector's code if it has been made already; it must fit the collection.
     pub fn apply(&mut self, change: &Change, encoded: Option<&Encoded>) -> Applied {

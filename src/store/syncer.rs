@@ -1,13 +1,14 @@
 //! `appendfsync everysec`: a thread that makes the log durable once a second while the writer goes on.
 //!
-//! A failed sync is remembered by the log itself, whose writer meets it at its next record.
+//! A failed sync is remembered by the log itself; its writer is told.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tracing::error;
-
+use super::writer::{Message, WriterStats};
+use crate::disk::DiskError;
 use crate::disk::log::LogSyncer;
 
 const PERIOD: Duration = Duration::from_secs(1);
@@ -17,24 +18,29 @@ struct Shared {
     /// Something was written since the last sync began.
     dirty: AtomicBool,
     stopped: AtomicBool,
+    stats: Arc<WriterStats>,
 }
 
 /// Handle of the thread; the thread ends when the handle is dropped.
 pub struct Syncer(Arc<Shared>);
 
 impl Syncer {
-    /// Starts syncing a file.
-    pub fn start(file: LogSyncer) -> Self {
+    /// Starts syncing a file. A failure is told to the writer.
+    pub fn start(file: LogSyncer, writer: Sender<Message>, stats: Arc<WriterStats>) -> Self {
         let shared = Arc::new(Shared {
             file: Mutex::new(file),
             dirty: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
+            stats,
         });
         let thread = Arc::clone(&shared);
         std::thread::spawn(move || {
             while !thread.stopped.load(Ordering::Relaxed) {
                 std::thread::sleep(PERIOD);
-                thread.sync();
+                if thread.sync().is_err() {
+                    // A writer that has stopped writes nothing more.
+                    drop(writer.send(Message::SyncFailed));
+                }
             }
         });
         Self(shared)
@@ -45,7 +51,7 @@ impl Syncer {
         self.0.dirty.store(true, Ordering::Release);
     }
 
-    /// Goes on with another file; the old one has been synced.
+    /// Goes on with another file; the old one has been synced or given up.
     pub fn replace(&self, file: LogSyncer) {
         *self.0.file.lock().unwrap_or_else(PoisonError::into_inner) = file;
     }
@@ -58,13 +64,11 @@ impl Drop for Syncer {
 }
 
 impl Shared {
-    fn sync(&self) {
-        if !self.dirty.swap(false, Ordering::AcqRel) {
-            return;
+    fn sync(&self) -> Result<(), DiskError> {
+        if self.dirty.swap(false, Ordering::AcqRel) {
+            let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+            self.stats.synced.fetch_max(file.sync()?, Ordering::Relaxed);
         }
-        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = file.sync() {
-            error!("the append log could not be synced: {error}");
-        }
+        Ok(())
     }
 }

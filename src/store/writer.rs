@@ -2,7 +2,8 @@
 //! records with one write(2), syncs if the policy says so, publishes once, and only then lets the answers go.
 //!
 //! If the write or the sync fails, the private state is dropped: readers keep the last published snapshot, the jobs are
-//! told, and the log refuses everything from then on (see `disk/log.rs`).
+//! told, and that log file is given up (see `disk/log.rs`). Writes are refused until a checkpoint holds all that was
+//! acknowledged; then a new log file is begun ([`Message::Resume`]).
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,11 +13,12 @@ use std::sync::mpsc::{Receiver, Sender};
 use arc_swap::ArcSwap;
 use imbl::OrdMap;
 use thiserror::Error;
-use tracing::error;
+use tracing::{error, info};
 
 use super::change::{self, Change};
 use super::checkpoint::{CheckpointStats, Task};
 use super::compaction::{Chunks, Replacement};
+use super::load::LoadStats;
 use super::state::{Applied, Key, NamespaceId, Snapshot, State};
 use super::syncer::Syncer;
 use super::{StoreError, recovery};
@@ -34,7 +36,7 @@ const MAX_BATCH_BYTES: usize = 8 << 20;
 /// Why a change was not made.
 #[derive(Clone, Debug, Error)]
 pub enum WriteError {
-    /// The log could not be written or synced; nothing is written until the server is restarted.
+    /// The log could not be written or synced; nothing is written until a checkpoint has been taken.
     #[error("the append log cannot be written: {0}")]
     Log(String),
     /// The writer has stopped.
@@ -55,8 +57,13 @@ pub trait Job: Send {
 pub(super) enum Message {
     /// Run a job.
     Job(Box<dyn Job>),
-    /// Begin a new log file and hand out the snapshot that the old ones lead to.
-    Rotate(Sender<Result<Arc<Snapshot>, WriteError>>),
+    /// Begin a new log file and hand out the snapshot that the old ones lead to. After a failure of the log only the
+    /// latter.
+    Rotate(Sender<Arc<Snapshot>>),
+    /// A checkpoint of this sequence is durable: if the log failed and nothing is newer, go on in a new file.
+    Resume(u64, Sender<Result<(), WriteError>>),
+    /// The log could not be synced in the background.
+    SyncFailed,
     /// Put sealed rows in place of rows in memory.
     Adopt(Adopt, Sender<bool>),
     /// Take a number for the chunk that will replace some, and hand out the version to copy; nothing if they are gone.
@@ -146,6 +153,10 @@ pub struct WriterStats {
     pub batches: AtomicU64,
     /// The log failed: writes are refused.
     pub broken: AtomicBool,
+    /// How often the log has failed.
+    pub failures: AtomicU64,
+    /// The last record known to be durable; `u64::MAX` if there is no log.
+    pub synced: AtomicU64,
 }
 
 pub(super) struct Writer {
@@ -158,6 +169,8 @@ pub(super) struct Writer {
     syncer: Option<Syncer>,
     published: Arc<ArcSwap<Snapshot>>,
     maintenance: Sender<Task>,
+    /// This writer's own messages.
+    messages: Sender<Message>,
     /// Full chunks already reported for sealing: collection uid and chunk number.
     reported: HashSet<(u64, u32)>,
     /// Collections reported for compaction, by uid. One whose compaction failed stays until the next checkpoint.
@@ -177,35 +190,52 @@ impl Writer {
         published: Arc<ArcSwap<Snapshot>>,
         config: &Config,
         maintenance: Sender<Task>,
+        messages: Sender<Message>,
         stats: Arc<WriterStats>,
         checkpoints: Arc<CheckpointStats>,
     ) -> Result<Self, DiskError> {
         let snapshot = published.load_full();
-        let log = match config.appendonly {
+        let log = match config.appendonly && !disk.is_read_only() {
             true => Some(LogWriter::create(&*disk, snapshot.sequence + 1)?),
             false => None,
         };
-        let fsync = config.appendfsync;
-        let syncer = match &log {
-            Some(log) if fsync == Fsync::Everysec => Some(Syncer::start(log.syncer()?)),
-            _ => None,
-        };
-        Ok(Self {
+        let mut writer = Self {
             disk,
             state: State::new(Snapshot::clone(&snapshot)),
             log,
             broken: None,
-            fsync,
-            syncer,
+            fsync: config.appendfsync,
+            syncer: None,
             published,
             maintenance,
+            messages,
             reported: HashSet::new(),
             worn: HashSet::new(),
             stats,
             checkpoints,
             checkpoint_min_bytes: config.auto_aof_rewrite_min_size_bytes,
             checkpoint_percentage: u64::from(config.auto_aof_rewrite_percentage),
-        })
+        };
+        writer.follow_log()?;
+        Ok(writer)
+    }
+
+    /// Lets the log file be synced in the background if the policy says so, and counts from it.
+    fn follow_log(&mut self) -> Result<(), DiskError> {
+        let synced = self.log.as_ref().map_or(u64::MAX, LogWriter::synced_sequence);
+        self.stats.synced.store(synced, Ordering::Relaxed);
+        let Some(log) = self.log.as_ref().filter(|_| self.fsync == Fsync::Everysec) else {
+            self.syncer = None;
+            return Ok(());
+        };
+        match &self.syncer {
+            Some(syncer) => syncer.replace(log.syncer()?),
+            None => {
+                let (messages, stats) = (self.messages.clone(), Arc::clone(&self.stats));
+                self.syncer = Some(Syncer::start(log.syncer()?, messages, stats));
+            }
+        }
+        Ok(())
     }
 
     /// Works until told to stop or until nobody is left to send.
@@ -223,6 +253,12 @@ impl Writer {
             match next {
                 None | Some(Message::Job(_)) => {}
                 Some(Message::Rotate(reply)) => drop(reply.send(self.rotate())),
+                Some(Message::Resume(sequence, reply)) => drop(reply.send(self.resume(sequence))),
+                Some(Message::SyncFailed) => {
+                    if let Some(error) = self.log.as_ref().and_then(LogWriter::failure) {
+                        self.fail(error);
+                    }
+                }
                 Some(Message::Adopt(adopt, reply)) => drop(reply.send(self.adopt(adopt))),
                 Some(Message::BeginCompaction(old, reply)) => drop(reply.send(self.begin_compaction(&old))),
                 Some(Message::EndCompaction(new, reply)) => drop(reply.send(self.end_compaction(new))),
@@ -264,11 +300,41 @@ impl Writer {
         }
     }
 
-    /// A record could not be logged: the batch will be dropped, and so is everything after it.
+    /// The log could not be written or synced: the batch is dropped, and so is everything until [`Self::resume`].
     fn fail(&mut self, error: DiskError) {
-        error!("the append log failed, writes are refused from now on: {error}");
+        if self.broken.is_some() {
+            return;
+        }
+        let synced = self.log.as_ref().map_or(0, LogWriter::synced_sequence);
+        let at_risk = self.published.load().sequence.saturating_sub(synced);
+        error!(
+            "the append log failed, writes are refused until a checkpoint has been taken; \
+             a power cut before would lose up to {at_risk} answered writes: {error}"
+        );
         self.broken = Some(WriteError::Log(error.to_string()));
         self.stats.broken.store(true, Ordering::Relaxed);
+        self.stats.failures.fetch_add(1, Ordering::Relaxed);
+        // With the maintenance thread gone the server is stopping.
+        drop(self.maintenance.send(Task::Resume));
+    }
+
+    /// Takes up writing again after a failure, in a new log file. A checkpoint of `sequence` must be durable.
+    fn resume(&mut self, sequence: u64) -> Result<(), WriteError> {
+        let Some(broken) = &self.broken else { return Ok(()) };
+        if sequence != self.state.view().sequence {
+            // The log failed after the checkpoint began: it does not hold everything.
+            return Err(broken.clone());
+        }
+        let log = LogWriter::create_after_failure(&*self.disk, sequence + 1);
+        let followed = log.and_then(|log| {
+            self.log = Some(log);
+            self.follow_log()
+        });
+        followed.map_err(|error| WriteError::Log(error.to_string()))?;
+        self.broken = None;
+        self.stats.broken.store(false, Ordering::Relaxed);
+        info!("the append log goes on in a new file, writes are taken again");
+        Ok(())
     }
 
     /// Makes the batch durable as far as the policy asks, publishes it and answers.
@@ -307,6 +373,8 @@ impl Writer {
             None if self.fsync == Fsync::Always => log.sync()?,
             None => {}
         }
+        // The thread that syncs in the background may have been here before.
+        self.stats.synced.fetch_max(log.synced_sequence(), Ordering::Relaxed);
         let log_bytes = log.len_bytes();
         self.stats.log_bytes.store(log_bytes, Ordering::Relaxed);
         let last_bytes = self.checkpoints.size_bytes.load(Ordering::Relaxed);
@@ -396,20 +464,20 @@ impl Writer {
         synced.map_err(|error| WriteError::Log(error.to_string()))
     }
 
-    fn rotate(&mut self) -> Result<Arc<Snapshot>, WriteError> {
-        if let Some(broken) = &self.broken {
-            return Err(broken.clone());
-        }
-        if let Some(log) = &mut self.log {
-            log.rotate(&*self.disk).map_err(|error| WriteError::Log(error.to_string()))?;
-            if let Some(syncer) = &self.syncer {
-                syncer.replace(log.syncer().map_err(|error| WriteError::Log(error.to_string()))?);
+    fn rotate(&mut self) -> Arc<Snapshot> {
+        if self.broken.is_none()
+            && let Some(log) = &mut self.log
+        {
+            let rotated = log.rotate(&*self.disk);
+            if let Err(error) = rotated.and_then(|()| self.follow_log()) {
+                // The checkpoint is the more needed.
+                self.fail(error);
             }
         }
         self.state.close_chunks();
         self.worn.clear();
         self.publish();
-        Ok(self.published.load_full())
+        self.published.load_full()
     }
 
     fn configure(&mut self, fsync: Fsync, min_bytes: u64, percentage: u64) {
@@ -418,24 +486,16 @@ impl Writer {
             return;
         }
         self.fsync = fsync;
-        self.syncer = None;
-        if let Some(log) = &mut self.log {
-            // What was promised under the old policy is kept, whatever the new one is.
-            let synced = log.sync();
-            if let Err(error) = synced {
-                self.fail(error);
-            } else if fsync == Fsync::Everysec {
-                match log.syncer() {
-                    Ok(syncer) => self.syncer = Some(Syncer::start(syncer)),
-                    Err(error) => self.fail(error),
-                }
-            }
+        // What was promised under the old policy is kept, whatever the new one is.
+        let synced = self.log.as_mut().map_or(Ok(()), LogWriter::sync);
+        if let Err(error) = synced.and_then(|()| self.follow_log()) {
+            self.fail(error);
         }
     }
 
     fn reload(&mut self) -> Result<(), StoreError> {
         self.sync()?;
-        let recovered = recovery::recover(&*self.disk)?;
+        let recovered = recovery::recover(&*self.disk, &LoadStats::default())?;
         self.state = State::new(recovered.snapshot);
         self.publish();
         Ok(())

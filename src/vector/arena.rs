@@ -8,24 +8,38 @@ use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use bytemuck::Pod;
+use memmap2::{MmapOptions, MmapRaw};
+
 use super::quant::Scalars;
+use crate::heap;
 
 /// Rows an arena can hold.
 pub const MAX_ROWS: usize = 1 << 16;
-/// Small at first, for collections of a few elements; at most a fifth of a large arena is spare room.
-const ROWS: Growth = Growth { first: 2, per_size: 4 };
+/// Small at first, for collections of a few elements; at most a fifth of the arena is spare room. The last block takes all
+/// rows from 16,384 on, so that scans read long stretches; its memory comes page by page.
+const ROWS: Growth = Growth { first: 2, per_size: 4, last: ROW_BLOCKS - 1, cells: MAX_ROWS };
 /// Blocks for [`MAX_ROWS`].
-const ROW_BLOCKS: usize = 60;
+const ROW_BLOCKS: usize = 49;
 /// Blocks of names, in bytes.
-const NAMES: Growth = Growth { first: 64, per_size: 1 };
+const NAMES: Growth = Growth { first: 64, per_size: 1, last: NAME_BLOCKS - 1, cells: 2 << 30 };
 /// Blocks for 2 GiB of names.
 const NAME_BLOCKS: usize = 26;
 
+/// Arrays from this size on are mapped: they take memory only as they fill.
+const MAPPED_FROM_BYTES: usize = 128 << 10;
+/// Scanned arrays from this size on ask for huge pages, with which a scan is up to half as fast again.
+const HUGE_FROM_BYTES: usize = 4 << 20;
+const PAGE_BYTES: usize = 4 << 10;
+const HUGE_PAGE_BYTES: usize = 2 << 20;
+
 /// How an arena's blocks grow: `per_size` blocks of `first` cells, as many again of the same size, then `per_size` blocks of
-/// twice the size, and so on: every `per_size` blocks double the arena.
+/// twice the size, and so on: every `per_size` blocks double the arena. The last block takes what is left of all cells.
 struct Growth {
     first: usize,
     per_size: usize,
+    last: usize,
+    cells: usize,
 }
 
 impl Growth {
@@ -38,10 +52,14 @@ impl Growth {
         let doublings = (at / base).ilog2() as usize;
         let len = self.first << doublings;
         let within = at - (base << doublings);
-        (self.per_size * (1 + doublings) + within / len, within % len)
+        let block = self.per_size * (1 + doublings) + within / len;
+        if block < self.last { (block, within % len) } else { (self.last, at - self.block_start(self.last)) }
     }
 
     fn block_len(&self, block: usize) -> usize {
+        if block == self.last {
+            return self.cells - self.block_start(block);
+        }
         self.first << (block / self.per_size).saturating_sub(1)
     }
 
@@ -50,40 +68,122 @@ impl Growth {
             0 => block * self.first,
             size => {
                 let doubled = (self.first * self.per_size) << (size - 1);
-                doubled + block % self.per_size * self.block_len(block)
+                doubled + block % self.per_size * (self.first << (size - 1))
             }
         }
     }
 }
 
-/// A fixed array whose cells are written once by the appending thread before any reader may look at them.
-struct Cells<T>(Box<[UnsafeCell<T>]>);
+/// Memory of its own, zero at first, that is taken page by page as it is written.
+struct Pages {
+    map: MmapRaw,
+    /// Where the first cell is: at the beginning of a (huge) page.
+    start: usize,
+    len_bytes: usize,
+    page_bytes: usize,
+    touched_bytes: AtomicUsize,
+}
 
-impl<T: Copy + Default> Cells<T> {
-    fn new(len: usize) -> Self {
-        Self((0..len).map(|_| UnsafeCell::new(T::default())).collect())
+impl Pages {
+    /// `None` if the system refuses.
+    fn new(len_bytes: usize, huge: bool) -> Option<Self> {
+        let spare_bytes = if huge { HUGE_PAGE_BYTES } else { 0 };
+        let mut options = MmapOptions::new();
+        let map = MmapRaw::from(options.len(len_bytes + spare_bytes).no_reserve_swap().map_anon().ok()?);
+        let start = if huge { map.as_mut_ptr().align_offset(HUGE_PAGE_BYTES) } else { 0 };
+        let huge = huge && ask_for_huge_pages(&map, start, len_bytes);
+        let page_bytes = if huge { HUGE_PAGE_BYTES } else { PAGE_BYTES };
+        Some(Self { map, start, len_bytes, page_bytes, touched_bytes: AtomicUsize::new(0) })
+    }
+
+    /// Counts the memory up to there. One thread at a time.
+    fn touch(&self, end_bytes: usize) {
+        let before = self.touched_bytes.load(Ordering::Relaxed);
+        if end_bytes > before {
+            let touched = end_bytes.next_multiple_of(self.page_bytes);
+            self.touched_bytes.store(touched, Ordering::Relaxed);
+            heap::count_mapped(touched - before);
+        }
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        heap::forget_mapped(*self.touched_bytes.get_mut());
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn ask_for_huge_pages(map: &MmapRaw, start: usize, len_bytes: usize) -> bool {
+    map.advise_range(memmap2::Advice::HugePage, start, len_bytes).is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn ask_for_huge_pages(_map: &MmapRaw, _start: usize, _len_bytes: usize) -> bool {
+    false
+}
+
+/// A fixed array whose cells are written once by the appending thread before any reader may look at them.
+enum Cells<T> {
+    Heap(Box<[UnsafeCell<T>]>),
+    /// `T` is a number: all of its bit patterns are values.
+    Mapped(Box<Pages>),
+}
+
+impl<T: Pod> Cells<T> {
+    /// `scanned`: whether scans read all of it.
+    fn new(len: usize, scanned: bool) -> Self {
+        let len_bytes = len * size_of::<T>();
+        let pages = (len_bytes >= MAPPED_FROM_BYTES)
+            .then(|| Pages::new(len_bytes, scanned && len_bytes >= HUGE_FROM_BYTES));
+        match pages.flatten() {
+            Some(pages) => Self::Mapped(Box::new(pages)),
+            None => Self::Heap((0..len).map(|_| UnsafeCell::new(T::zeroed())).collect()),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Heap(cells) => cells.len(),
+            Self::Mapped(pages) => pages.len_bytes / size_of::<T>(),
+        }
+    }
+
+    /// The cells from `start` on, `len` of them.
+    fn at(&self, start: usize, len: usize) -> *mut T {
+        assert!(start <= self.len() && len <= self.len() - start, "inside the array");
+        let first = match self {
+            Self::Heap(cells) => cells.as_ptr().cast::<T>().cast_mut(),
+            Self::Mapped(pages) => pages.map.as_mut_ptr().wrapping_add(pages.start).cast::<T>(),
+        };
+        first.wrapping_add(start)
     }
 
     /// # Safety
     /// `start..start + len` must be committed: written, and never written again.
     unsafe fn read(&self, start: usize, len: usize) -> &[T] {
-        let cells = &self.0[start..start + len];
-        // SAFETY: UnsafeCell<T> has the layout of T, and the caller promises that nobody writes these cells any more.
-        unsafe { std::slice::from_raw_parts(cells.as_ptr().cast::<T>(), len) }
+        // SAFETY: `at` checked the bounds; UnsafeCell<T> has the layout of T, mapped memory begins at a page and holds
+        // valid numbers, and the caller promises that nobody writes these cells any more.
+        unsafe { std::slice::from_raw_parts(self.at(start, len), len) }
     }
 
     /// # Safety
     /// Only one thread writes, and no reader may have been told of `start..start + values.len()`.
     unsafe fn write(&self, start: usize, values: &[T]) {
-        let cells = &self.0[start..start + values.len()];
-        let target = cells.as_ptr().cast::<T>().cast_mut();
-        // SAFETY: in bounds by the slice above; exclusive by the caller's promise; `values` is not inside this arena's
+        let target = self.at(start, values.len());
+        // SAFETY: in bounds as `at` checked; exclusive by the caller's promise; `values` is not inside this arena's
         // uncommitted cells, which nobody can borrow.
         unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), target, values.len()) };
+        if let Self::Mapped(pages) = self {
+            pages.touch((start + values.len()) * size_of::<T>());
+        }
     }
 
     fn size_bytes(&self) -> usize {
-        self.0.len() * size_of::<T>()
+        match self {
+            Self::Heap(cells) => cells.len() * size_of::<T>(),
+            Self::Mapped(pages) => size_of::<Pages>() + pages.touched_bytes.load(Ordering::Relaxed),
+        }
     }
 }
 
@@ -95,6 +195,14 @@ struct RowBlock {
     residuals: Cells<f32>,
     biases: Cells<f32>,
     names: Cells<u32>,
+}
+
+impl RowBlock {
+    fn size_bytes(&self) -> usize {
+        let floats = [&self.originals, &self.scales, &self.norms, &self.residuals, &self.biases];
+        let floats: usize = floats.iter().map(|cells| cells.size_bytes()).sum();
+        size_of::<Self>() + self.codes.size_bytes() + floats + self.names.size_bytes()
+    }
 }
 
 /// What a row is made of.
@@ -122,8 +230,31 @@ pub struct Run<'a> {
     pub scales: &'a [f32],
     /// One bias per row, or nothing when the metric has none.
     pub biases: &'a [f32],
+    /// One norm per row.
+    pub norms: &'a [f32],
     /// One residual per row.
     pub residuals: &'a [f32],
+}
+
+impl<'a> Run<'a> {
+    /// Rows `start..end` of the run.
+    pub fn rows(&self, start: usize, end: usize) -> Run<'a> {
+        let rows = self.scales.len().max(1);
+        let floats = |all: &'a [f32]| {
+            let width = all.len() / rows;
+            &all[start * width..end * width]
+        };
+        let code_bytes = self.codes.len() / rows;
+        Run {
+            first: self.first + start,
+            codes: &self.codes[start * code_bytes..end * code_bytes],
+            originals: floats(self.originals),
+            scales: floats(self.scales),
+            biases: floats(self.biases),
+            norms: floats(self.norms),
+            residuals: floats(self.residuals),
+        }
+    }
 }
 
 /// Sizes of one row's arrays.
@@ -150,9 +281,8 @@ pub struct RowArena {
     committed: AtomicUsize,
     /// Where the next name goes; the lock makes appending exclusive whatever the callers do.
     next_name: Mutex<usize>,
-    size_bytes: AtomicUsize,
     rows: [OnceLock<Box<RowBlock>>; ROW_BLOCKS],
-    names: [OnceLock<Cells<u8>>; NAME_BLOCKS],
+    names: [OnceLock<Box<Cells<u8>>>; NAME_BLOCKS],
 }
 
 // SAFETY: cells are written only inside `push`, under the `next_name` lock, at positions no reader can reach until the
@@ -168,7 +298,6 @@ impl RowArena {
             shape,
             committed: AtomicUsize::new(0),
             next_name: Mutex::new(0),
-            size_bytes: AtomicUsize::new(0),
             rows: [const { OnceLock::new() }; ROW_BLOCKS],
             names: [const { OnceLock::new() }; NAME_BLOCKS],
         }
@@ -184,9 +313,11 @@ impl RowArena {
         self.len() == 0
     }
 
-    /// Bytes of memory taken, spare room included.
+    /// Bytes of memory taken, spare room included where it is there already.
     pub fn size_bytes(&self) -> usize {
-        self.size_bytes.load(Ordering::Relaxed)
+        let rows = self.rows.iter().filter_map(OnceLock::get).map(|block| block.size_bytes());
+        let names = self.names.iter().filter_map(OnceLock::get);
+        rows.sum::<usize>() + names.map(|names| size_of::<Cells<u8>>() + names.size_bytes()).sum::<usize>()
     }
 
     /// Bytes of names so far (with their length prefixes and the gaps at block ends).
@@ -226,22 +357,16 @@ impl RowArena {
     }
 
     fn new_block(&self, rows: usize) -> Box<RowBlock> {
-        let block = RowBlock {
-            codes: Cells::new(rows * self.shape.code_bytes),
-            originals: Cells::new(rows * self.shape.original_len),
-            scales: Cells::new(rows),
-            norms: Cells::new(rows),
-            residuals: Cells::new(rows),
-            biases: Cells::new(if self.shape.biased { rows } else { 0 }),
-            names: Cells::new(rows),
-        };
-        let floats = [&block.originals, &block.scales, &block.norms, &block.residuals, &block.biases];
-        let size = block.codes.size_bytes()
-            + floats.iter().map(|cells| cells.size_bytes()).sum::<usize>()
-            + block.names.size_bytes()
-            + size_of::<RowBlock>();
-        self.size_bytes.fetch_add(size, Ordering::Relaxed);
-        Box::new(block)
+        let RowShape { code_bytes, original_len, biased } = self.shape;
+        Box::new(RowBlock {
+            codes: Cells::new(rows * code_bytes, true),
+            originals: Cells::new(rows * original_len, code_bytes == 0),
+            scales: Cells::new(rows, true),
+            norms: Cells::new(rows, false),
+            residuals: Cells::new(rows, false),
+            biases: Cells::new(if biased { rows } else { 0 }, true),
+            names: Cells::new(rows, false),
+        })
     }
 
     /// Writes a name with its length in front; a name never spans two blocks.
@@ -257,11 +382,7 @@ impl RowArena {
                 return None;
             }
         }
-        let block = self.names[index].get_or_init(|| {
-            let cells = Cells::new(NAMES.block_len(index));
-            self.size_bytes.fetch_add(cells.size_bytes(), Ordering::Relaxed);
-            cells
-        });
+        let block = self.names[index].get_or_init(|| Box::new(Cells::new(NAMES.block_len(index), false)));
         // SAFETY: the address is handed out only with the row's commit, and the caller holds the lock.
         unsafe {
             block.write(offset, prefix);
@@ -315,7 +436,7 @@ impl RowArena {
         let (index, offset) = NAMES.locate(at);
         let names = self.names[index].get();
         let names = names.unwrap_or_else(|| unreachable!("a committed name has a block"));
-        let room = names.0.len() - offset;
+        let room = names.len() - offset;
         // SAFETY: the prefix (at most five bytes) and the name were written before the row was committed; bytes after
         // them inside the block may be written meanwhile, so only what is known to be there is read.
         unsafe {
@@ -355,6 +476,7 @@ impl RowArena {
                     originals: block.originals.read(0, originals),
                     scales: block.scales.read(0, rows),
                     biases: block.biases.read(0, if self.shape.biased { rows } else { 0 }),
+                    norms: block.norms.read(0, rows),
                     residuals: block.residuals.read(0, rows),
                 })
             }
@@ -403,6 +525,40 @@ mod tests {
             assert!(next >= MAX_ROWS);
         }
         assert!(NAMES.locate((1 << 31) - 1).0 < NAME_BLOCKS);
+    }
+
+    #[test]
+    fn a_large_arena_takes_little_more_memory_than_its_rows() {
+        let arena = RowArena::new(RowShape { code_bytes: 128, original_len: 128, biased: false });
+        let scalars = Scalars { scale: 1.0, norm: 2.0, residual: 3.0, bias: 0.0 };
+        let row_bytes = 128 + 512 + 3 * 4 + 4 + 12;
+        for at in 0..MAX_ROWS {
+            let (code, original) = ([at.to_le_bytes()[1]; 128], [at as f32; 128]);
+            let row = NewRow { codes: &code, scalars, original: &original, name: b"element-xyz" };
+            assert_eq!(arena.push(&row), Some(at));
+            if at >= 1000 && at % 997 == 0 {
+                // A huge page, and a fifth of the first blocks.
+                let spare = arena.size_bytes() - (at + 1) * row_bytes;
+                assert!(spare <= HUGE_PAGE_BYTES + at.min(16_384) * row_bytes / 4, "{at}: {spare}");
+            }
+        }
+        let last = arena.runs(MAX_ROWS).last().unwrap();
+        assert_eq!(last.scales.len(), MAX_ROWS - 16_384);
+        assert_eq!(last.codes.as_ptr().align_offset(HUGE_PAGE_BYTES), 0, "so that huge pages fit");
+        let ends = [last.codes[0], last.codes[last.codes.len() - 1]];
+        assert_eq!(ends, [16_384usize.to_le_bytes()[1], (MAX_ROWS - 1).to_le_bytes()[1]]);
+        assert_eq!(arena.original(50_000), [50_000.0; 128]);
+    }
+
+    #[test]
+    fn mapped_memory_is_counted_as_long_as_it_is_there() {
+        let pages = Pages::new(64 << 20, false).unwrap();
+        let before = heap::mapped_bytes();
+        pages.touch(20 << 20);
+        assert!(heap::mapped_bytes() >= before.saturating_sub(8 << 20) + (12 << 20));
+        let filled = heap::mapped_bytes();
+        drop(pages);
+        assert!(heap::mapped_bytes() <= filled.saturating_sub(12 << 20));
     }
 
     #[test]

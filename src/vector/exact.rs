@@ -7,17 +7,16 @@
 
 use simsimd::SpatialSimilarity;
 
-/// Independent sums per loop, so that the compiler can use vector registers.
-const LANES: usize = 8;
+use super::kernel::sums::{Sum, sum};
 
 /// Inner product, summed in f64.
 pub fn dot(a: &[f32], b: &[f32]) -> f64 {
-    sum_pairs(a, b, |x, y| x * y)
+    sum(Sum::Dot, a, b)
 }
 
 /// Squared Euclidean distance, summed in f64.
 pub fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
-    sum_pairs(a, b, |x, y| (x - y) * (x - y))
+    sum(Sum::SquaredDistance, a, b)
 }
 
 /// Euclidean norm, summed in f64. Non-finite exactly when a component is non-finite.
@@ -39,21 +38,6 @@ pub fn fast_squared_distance(a: &[f32], b: &[f32]) -> f64 {
 #[expect(clippy::cast_possible_truncation, reason = "rounding is the purpose")]
 pub fn to_f32(value: f64) -> f32 {
     value.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32
-}
-
-#[inline(always)]
-fn sum_pairs(a: &[f32], b: &[f32], term: impl Fn(f64, f64) -> f64) -> f64 {
-    let len = a.len().min(b.len());
-    let (a_lanes, a_rest) = a[..len].as_chunks::<LANES>();
-    let (b_lanes, b_rest) = b[..len].as_chunks::<LANES>();
-    let mut sums = [0.0f64; LANES];
-    for (x, y) in a_lanes.iter().zip(b_lanes) {
-        for lane in 0..LANES {
-            sums[lane] += term(f64::from(x[lane]), f64::from(y[lane]));
-        }
-    }
-    let rest = a_rest.iter().zip(b_rest).map(|(&x, &y)| term(f64::from(x), f64::from(y)));
-    sums.iter().sum::<f64>() + rest.sum::<f64>()
 }
 
 #[cfg(test)]

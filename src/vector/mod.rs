@@ -1,20 +1,22 @@
 //! Vectors: how they are quantised, scored and ranked.
 //!
 //! A *row* is one stored vector: its code (fixed size, see [`Layout::code_bytes`]) and a few [`Scalars`].
-//! A [`Query`] is prepared once and then scores many rows. Inside, a higher score is always better:
+//! An unquantised row has no code; it is scored from its f32 original. A [`Query`] is prepared once and then scores many rows. Inside, a higher score is always better:
 //! COSINE is the cosine in [-1, 1], IP the inner product, L2 minus the squared distance.
 //!
 //! | file | job |
 //! |---|---|
 //! | `quant.rs` | vector -> code and scalars, and back |
-//! | `query.rs` | a prepared query: approximate scores from codes, exact score from the f32 original |
+//! | `query.rs` | a prepared query: scans rows by their codes, and scores an f32 original exactly |
 //! | `kernel/` | the int8 dot product, one file per instruction set |
 //! | `arena.rs` | rows in memory that one thread appends to while others read |
+//! | `bounds.rs` | between which a true score lies, given the score from codes |
 //! | `exact.rs` | f32 arithmetic: dot product, squared distance, norm |
 //! | `topk.rs` | the best k of a stream of scores |
 //! | `projection.rs` | REDUCE: a fixed random-like projection to fewer dimensions |
 
 pub mod arena;
+pub mod bounds;
 pub mod exact;
 pub mod kernel;
 pub mod projection;
@@ -48,7 +50,7 @@ pub enum Metric {
 /// How the components of a row are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Quantization {
-    /// Four bytes per dimension, not quantised.
+    /// Not quantised: there is no code, rows are scored from their f32 originals.
     F32,
     /// One byte per dimension, symmetric, one scale per vector.
     Int8,
@@ -84,10 +86,10 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Size of one row's code in bytes, a multiple of [`CODE_ALIGN_BYTES`].
+    /// Size of one row's code in bytes, a multiple of [`CODE_ALIGN_BYTES`]; 0 where the original is all there is.
     pub fn code_bytes(&self) -> usize {
         let used_bytes = match self.quantization {
-            Quantization::F32 => self.dim * size_of::<f32>(),
+            Quantization::F32 => 0,
             Quantization::Int8 => self.dim,
             Quantization::Bin => self.dim.div_ceil(u64::BITS as usize) * size_of::<u64>(),
         };
@@ -102,8 +104,7 @@ mod tests {
     #[test]
     fn codes_are_padded_to_whole_cache_lines() {
         let bytes = |dim, quantization| Layout { dim, metric: Metric::Cosine, quantization }.code_bytes();
-        assert_eq!(bytes(1, Quantization::F32), 64);
-        assert_eq!(bytes(17, Quantization::F32), 128);
+        assert_eq!(bytes(17, Quantization::F32), 0);
         assert_eq!(bytes(64, Quantization::Int8), 64);
         assert_eq!(bytes(65, Quantization::Int8), 128);
         assert_eq!(bytes(512, Quantization::Bin), 64);

@@ -3,7 +3,7 @@
 //! With v the input, u = v / ||v|| for COSINE and u = v for IP and L2:
 //! * Int8: q_i = round(127 v_i / max|v|), stored as the byte q_i + 128. The code stands for s q, where s = 1 / ||q|| for COSINE
 //!   (so it stands for a unit vector) and s = (v . q) / (q . q) for IP and L2 (the s with the smallest ||v - s q||).
-//! * F32: u as little-endian f32s.
+//! * F32: no code; the original stands for itself.
 //! * Bin: bit i % 64 of the little-endian 64-bit word i / 64 is set if v_i > 0. The code stands for the unit vector
 //!   of the signs, whatever the metric.
 //!
@@ -23,11 +23,11 @@ const RESIDUAL_SLACK: f64 = 1e-11;
 /// What is stored of a row besides its code.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Scalars {
-    /// Turns code sums into scores; 0 for a vector that is similar to nothing. Int8: s above. F32 and Bin: 1.
+    /// Turns sums into scores; 0 for a vector that is similar to nothing. Int8: s above. F32: 1 / norm. Bin: 1.
     pub scale: f32,
     /// Euclidean norm of the input; [`f32::MAX`] if it is larger. 0 if the input was not finite.
     pub norm: f32,
-    /// Upper bound of the distance between u and what the code stands for (Bin: between v / ||v|| and that).
+    /// Upper bound of the distance between u and what the code stands for (Bin: between v / ||v|| and that; F32: 0).
     pub residual: f32,
     /// L2: minus the squared norm of what the code stands for, [`f32::MIN`] if the input was not finite. Else 0.
     pub bias: f32,
@@ -48,7 +48,9 @@ pub fn encode(layout: &Layout, vector: &[f32], codes: &mut [u8]) -> Scalars {
         return Scalars { bias, ..Scalars::default() };
     }
     let stored = match layout.quantization {
-        Quantization::F32 => encode_f32(layout.metric, vector, norm, codes),
+        Quantization::F32 => {
+            Stored { scale: to_f32(if norm > 0.0 { 1.0 / norm } else { 0.0 }), residual: 0.0, norm }
+        }
         Quantization::Int8 => encode_int8(layout.metric, vector, norm, codes),
         Quantization::Bin => encode_bin(vector, norm, codes),
     };
@@ -59,7 +61,7 @@ pub fn encode(layout: &Layout, vector: &[f32], codes: &mut [u8]) -> Scalars {
     Scalars { scale: stored.scale, norm: to_f32(norm), residual: stored.residual, bias }
 }
 
-/// The vector a code stands for, in the scale of the input; for Bin, +1 or -1 per component.
+/// The vector a code stands for, in the scale of the input; for Bin, +1 or -1 per component; empty for F32, which has no codes.
 ///
 /// # Panics
 /// If `codes` is not one row of the layout.
@@ -70,9 +72,7 @@ pub fn decode(layout: &Layout, codes: &[u8], scalars: &Scalars) -> Vec<f32> {
         Metric::Ip | Metric::L2 => 1.0,
     };
     match layout.quantization {
-        Quantization::F32 => {
-            components(codes).take(layout.dim).map(|x| to_f32(f64::from(x) * norm)).collect()
-        }
+        Quantization::F32 => Vec::new(),
         Quantization::Int8 => {
             let factor = f64::from(scalars.scale) * norm;
             let values = codes[..layout.dim].iter().map(|&byte| f64::from(int8_code(byte)));
@@ -91,31 +91,12 @@ pub(super) fn int8_code(byte: u8) -> i8 {
     (byte ^ CODE_OFFSET).cast_signed()
 }
 
-/// The little-endian f32s of a row.
-pub(super) fn components(codes: &[u8]) -> impl Iterator<Item = f32> {
-    codes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes))
-}
-
 /// What the encoders find out about a code.
 struct Stored {
     scale: f32,
     residual: f32,
     /// Norm of what the code stands for.
     norm: f64,
-}
-
-fn encode_f32(metric: Metric, vector: &[f32], norm: f64, codes: &mut [u8]) -> Stored {
-    let unit = unit_factor(metric, norm);
-    let (mut error, mut stored_squares) = (0.0, 0.0);
-    for (&x, out) in vector.iter().zip(codes.as_chunks_mut().0) {
-        let value = f64::from(x) * unit;
-        let stored = to_f32(value);
-        *out = stored.to_le_bytes();
-        error += (value - f64::from(stored)).powi(2);
-        stored_squares += f64::from(stored).powi(2);
-    }
-    let scale = if unit > 0.0 { 1.0 } else { 0.0 };
-    Stored { scale, residual: round_up(error.sqrt(), norm * unit), norm: stored_squares.sqrt() }
 }
 
 fn encode_int8(metric: Metric, vector: &[f32], norm: f64, codes: &mut [u8]) -> Stored {
@@ -277,21 +258,15 @@ mod tests {
     }
 
     #[test]
-    fn f32_keeps_the_vector() {
-        let vector = [1.5f32, -2.25, 1e-30];
-        for metric in [Metric::Ip, Metric::L2] {
-            let layout = Layout { dim: 3, metric, quantization: Quantization::F32 };
-            let (codes, scalars) = encoded(&layout, &vector);
-            assert_eq!(codes[..4], 1.5f32.to_le_bytes());
-            assert_eq!(decode(&layout, &codes, &scalars), vector);
-            assert!(scalars.residual < 1e-9);
+    fn f32_has_no_code_and_the_scale_that_makes_unit_vectors() {
+        for metric in METRICS {
+            let layout = Layout { dim: 2, metric, quantization: Quantization::F32 };
+            let (codes, scalars) = encoded(&layout, &[3.0, -4.0]);
+            assert!(codes.is_empty());
+            assert_eq!((scalars.scale, scalars.norm, scalars.residual), (0.2, 5.0, 0.0));
+            assert_eq!(scalars.bias, if metric == Metric::L2 { -25.0 } else { 0.0 });
+            assert!(decode(&layout, &codes, &scalars).is_empty());
         }
-        let layout = Layout { dim: 2, metric: Metric::Cosine, quantization: Quantization::F32 };
-        let (codes, scalars) = encoded(&layout, &[3.0, -4.0]);
-        assert_eq!(components(&codes).take(3).collect::<Vec<_>>(), [0.6, -0.8, 0.0]);
-        assert_eq!((scalars.scale, scalars.norm), (1.0, 5.0));
-        assert!(scalars.residual > 0.0 && scalars.residual < 1e-7);
-        assert_eq!(decode(&layout, &codes, &scalars), [3.0, -4.0]);
     }
 
     #[test]

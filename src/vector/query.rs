@@ -2,13 +2,14 @@
 
 use simsimd::BinarySimilarity;
 
+use super::arena::Run;
 use super::exact::{self, to_f32};
-use super::kernel::{Kernel, QueryCodes, Screen, as_f32};
-use super::quant::{Scalars, components, encode, int8_code};
+use super::kernel::{Kernel, QueryCodes, Screen, set_bits};
+use super::quant::{Scalars, encode, int8_code};
 use super::{Layout, Metric, Quantization};
 
-/// Rows whose integer dot products are kept on the stack at a time.
-const BLOCK_ROWS: usize = 256;
+/// One over a norm: within these, products of two vectors neither overflow an f32 nor lose digits at its lower end.
+const FAST_SCALES: std::ops::Range<f64> = 1e-15..1e15;
 
 /// A prepared query. It is quantised exactly like a row, so a row of the same vector is its best match.
 #[derive(Clone, Debug)]
@@ -25,7 +26,8 @@ pub struct Query {
 /// The query's own code, in the form its scoring loop wants.
 #[derive(Clone, Debug)]
 enum Codes {
-    F32(Vec<f32>),
+    /// Rows without codes are scored from their originals.
+    None,
     Int8(QueryCodes),
     Bin(Vec<u8>),
 }
@@ -44,7 +46,7 @@ impl Query {
         let mut bytes = vec![0; layout.code_bytes()];
         let scalars = encode(layout, vector, &mut bytes);
         let codes = match layout.quantization {
-            Quantization::F32 => Codes::F32(components(&bytes).take(layout.dim).collect()),
+            Quantization::F32 => Codes::None,
             Quantization::Int8 => {
                 let codes: Vec<i8> = bytes[..layout.dim].iter().map(|&byte| int8_code(byte)).collect();
                 Codes::Int8(QueryCodes::new(&codes))
@@ -71,43 +73,57 @@ impl Query {
         &self.scalars
     }
 
-    /// Approximate scores, from codes. `codes` holds `out.len()` rows of `layout.code_bytes()` bytes, one after the
-    /// other; `scales` and `biases` are the rows' scalars (`biases` is only read for L2 and may be empty otherwise).
+    /// Scores neighbouring rows and offers those that are live (bit i % 64 of `live[i / 64]`) and reach the threshold, in their
+    /// order: `offer` takes the number of the row within the run and its score, and gives the threshold from then on.
     ///
-    /// The score is that of the vectors the two codes stand for: for COSINE and IP with Int8 or F32 their inner product,
-    /// for L2 minus their squared distance; for Bin 1 - 2 * hamming / dim. It is always finite.
+    /// The score is that of the vectors the two codes stand for: for COSINE and IP with Int8 their inner product, for L2 minus
+    /// their squared distance; for Bin 1 - 2 * hamming / dim. Without codes it is [`Query::exact`], summed in f32. It is
+    /// always finite.
     ///
     /// # Panics
     /// If the lengths do not match.
-    pub fn score_rows(&self, codes: &[u8], scales: &[f32], biases: &[f32], out: &mut [f32]) {
-        assert_eq!(codes.len(), out.len() * self.layout.code_bytes(), "whole rows, one for each score");
-        assert_eq!(scales.len(), out.len(), "one scale per row");
-        let needs_biases = self.layout.metric == Metric::L2;
-        assert!(!needs_biases || biases.len() == out.len(), "one bias per row");
+    pub fn scan(
+        &self,
+        rows: &Run<'_>,
+        live: &[u64],
+        threshold: f32,
+        offer: &mut dyn FnMut(usize, f32) -> f32,
+    ) {
         match &self.codes {
-            Codes::F32(query) => self.score_f32(query, codes, scales, out),
-            Codes::Int8(query) => self.score_int8(query, codes, scales, biases, out),
-            Codes::Bin(query) => self.score_bin(query, codes, scales, out),
+            Codes::Int8(codes) => {
+                let (low, high) = self.score_range();
+                let screen = self.screen_with(codes, threshold);
+                let mut offer = |at: usize, score: f32| offer(at, score.clamp(low, high));
+                self.kernel.scan(&screen, rows.codes, rows.scales, rows.biases, live, &mut offer);
+            }
+            Codes::Bin(query) => {
+                let row_bytes = self.layout.code_bytes();
+                let score = |at: usize| {
+                    self.score_signs(query, &rows.codes[at * row_bytes..][..row_bytes], rows.scales[at])
+                };
+                scan_each(rows.scales.len(), live, threshold, score, offer);
+            }
+            Codes::None => {
+                let dim = self.layout.dim;
+                let score =
+                    |at: usize| self.score_original(&rows.originals[at * dim..][..dim], rows.scales[at]);
+                scan_each(rows.scales.len(), live, threshold, score, offer);
+            }
         }
     }
 
-    /// Scores of rows that are kept as f32 originals only. `originals` holds `out.len()` rows of `layout.dim` components;
-    /// `scales` are one over the rows' norms (0 for a zero vector), used for COSINE.
-    ///
-    /// # Panics
-    /// If the lengths do not match.
-    pub fn score_originals(&self, originals: &[f32], scales: &[f32], out: &mut [f32]) {
-        assert_eq!(originals.len(), out.len() * self.layout.dim, "whole rows, one for each score");
+    /// [`Query::exact`], summed in f32. `scale` is the row's.
+    fn score_original(&self, row: &[f32], scale: f32) -> f32 {
         let query_scale = if self.norm > 0.0 { 1.0 / self.norm } else { 0.0 };
-        let (low, high) = self.score_range();
-        let rows = originals.chunks_exact(self.layout.dim).zip(scales);
-        for ((row, &scale), score) in rows.zip(out) {
-            let exact = match self.layout.metric {
-                Metric::Cosine => exact::fast_dot(&self.original, row) * f64::from(scale) * query_scale,
-                Metric::Ip => exact::fast_dot(&self.original, row),
-                Metric::L2 => 0.0 - exact::fast_squared_distance(&self.original, row),
-            };
-            *score = if exact.is_finite() { to_f32(exact).clamp(low, high) } else { low };
+        let scale = f64::from(scale);
+        let fast = FAST_SCALES.contains(&scale) && FAST_SCALES.contains(&query_scale);
+        match self.layout.metric {
+            Metric::Cosine if fast => {
+                to_f32((exact::fast_dot(&self.original, row) * scale * query_scale).clamp(-1.0, 1.0))
+            }
+            Metric::Cosine => self.exact(row),
+            Metric::Ip => finite_or(exact::fast_dot(&self.original, row), 0.0),
+            Metric::L2 => finite_or(0.0 - exact::fast_squared_distance(&self.original, row), f32::MIN),
         }
     }
 
@@ -124,18 +140,9 @@ impl Query {
                     0.0
                 }
             }
-            Metric::Ip => {
-                let dot = exact::dot(&self.original, original);
-                if dot.is_finite() { to_f32(dot) } else { 0.0 }
-            }
-            Metric::L2 => {
-                let distance = exact::squared_distance(&self.original, original);
-                if distance.is_finite() {
-                    0.0 - to_f32(distance) // not -x: a distance of 0 must not become -0
-                } else {
-                    f32::MIN
-                }
-            }
+            Metric::Ip => finite_or(exact::dot(&self.original, original), 0.0),
+            // Not -x: a distance of 0 must not become -0.
+            Metric::L2 => finite_or(0.0 - exact::squared_distance(&self.original, original), f32::MIN),
         }
     }
 
@@ -148,80 +155,54 @@ impl Query {
         }
     }
 
-    fn score_int8(&self, query: &QueryCodes, codes: &[u8], scales: &[f32], biases: &[f32], out: &mut [f32]) {
-        let mut dots = [0i32; BLOCK_ROWS];
-        let blocks = codes.chunks(BLOCK_ROWS * self.layout.code_bytes()).zip(out.chunks_mut(BLOCK_ROWS));
-        for (i, (codes, out)) in blocks.enumerate() {
-            let dots = &mut dots[..out.len()];
-            self.kernel.dot_rows(query, codes, dots);
-            let rows = i * BLOCK_ROWS..i * BLOCK_ROWS + out.len();
-            let biases = if biases.is_empty() { biases } else { &biases[rows.clone()] };
-            self.scores_from_dots(dots, &scales[rows], biases, out);
+    /// The query as the kernel screens rows with it, for scores from `threshold` on; `None` unless rows are int8. The
+    /// scores are those of [`Query::scan`], not cut off at the ends of their range.
+    pub fn screen(&self, threshold: f32) -> Option<Screen<'_>> {
+        match &self.codes {
+            Codes::Int8(codes) => Some(self.screen_with(codes, threshold)),
+            Codes::Bin(_) | Codes::None => None,
         }
     }
 
-    /// The query as the kernel screens rows with it, for scores from `threshold` on; `None` unless rows are int8. The
-    /// scores are those of [`Query::score_rows`], not cut off at the ends of their range.
-    pub fn screen(&self, threshold: f32) -> Option<Screen<'_>> {
-        let Codes::Int8(codes) = &self.codes else { return None };
-        let scale = self.scalars.scale;
-        Some(match self.layout.metric {
+    fn screen_with<'a>(&self, codes: &'a QueryCodes, threshold: f32) -> Screen<'a> {
+        // Times a factor of 0, an overflow would be NaN, and a row that is NaN is never found.
+        let scale = self.scalars.scale.max(f32::from_bits(1));
+        match self.layout.metric {
             // -||q - x||^2 = 2 q.x - ||x||^2 - ||q||^2
             Metric::L2 => Screen { codes, factor: 2.0 * scale, offset: self.scalars.bias, threshold },
             Metric::Cosine | Metric::Ip => Screen { codes, factor: scale, offset: 0.0, threshold },
-        })
+        }
     }
 
-    /// Scores from the integer dot products of the codes.
-    fn scores_from_dots(&self, dots: &[i32], scales: &[f32], biases: &[f32], out: &mut [f32]) {
-        let (low, high) = self.score_range();
-        let query_scale = self.scalars.scale;
-        let products = dots.iter().zip(scales).map(|(&dot, &scale)| dot as f32 * scale * query_scale);
-        // `max` then `min` also turns a NaN (which takes overflow and underflow at once) into the worst score.
-        if self.layout.metric == Metric::L2 {
-            let query_bias = self.scalars.bias;
-            for ((out, product), bias) in out.iter_mut().zip(products).zip(biases) {
-                *out = (2.0 * product + bias + query_bias).max(low).min(high);
+    /// Score of a row of signs.
+    fn score_signs(&self, query: &[u8], row: &[u8], scale: f32) -> f32 {
+        let hamming = u8::hamming(query, row).unwrap_or_else(|| hamming_distance(query, row));
+        to_f32(1.0 - hamming * 2.0 / self.layout.dim as f64) * scale * self.scalars.scale
+    }
+}
+
+/// Offers the live rows whose score reaches the threshold, scored one by one.
+fn scan_each(
+    rows: usize,
+    live: &[u64],
+    mut threshold: f32,
+    score: impl Fn(usize) -> f32,
+    offer: &mut dyn FnMut(usize, f32) -> f32,
+) {
+    assert_eq!(live.len(), rows.div_ceil(u64::BITS as usize), "a live bit for every row");
+    for (word, &live) in live.iter().enumerate() {
+        for at in set_bits(live).map(|bit| word * u64::BITS as usize + bit).take_while(|&at| at < rows) {
+            let score = score(at);
+            if score >= threshold {
+                threshold = offer(at, score);
             }
-        } else {
-            for (out, product) in out.iter_mut().zip(products) {
-                *out = product.max(low).min(high);
-            }
         }
     }
+}
 
-    fn score_f32(&self, query: &[f32], codes: &[u8], scales: &[f32], out: &mut [f32]) {
-        let (low, high) = self.score_range();
-        let mut copy = Vec::new();
-        let rows = codes.chunks_exact(self.layout.code_bytes());
-        for ((row, &scale), out) in rows.zip(scales).zip(out) {
-            let row = match as_f32(row) {
-                Some(row) => &row[..query.len()],
-                None => {
-                    copy.clear();
-                    copy.extend(components(row).take(query.len()));
-                    &copy
-                }
-            };
-            let finite = scale * self.scalars.scale;
-            let score = match self.layout.metric {
-                Metric::Cosine | Metric::Ip => to_f32(exact::fast_dot(query, row)) * finite,
-                // The differences themselves: more accurate than norms and a product, and no slower.
-                Metric::L2 if finite > 0.0 => 0.0 - to_f32(exact::fast_squared_distance(query, row)),
-                Metric::L2 => low,
-            };
-            *out = score.max(low).min(high);
-        }
-    }
-
-    fn score_bin(&self, query: &[u8], codes: &[u8], scales: &[f32], out: &mut [f32]) {
-        let per_bit = 2.0 / self.layout.dim as f64;
-        let rows = codes.chunks_exact(self.layout.code_bytes());
-        for ((row, &scale), out) in rows.zip(scales).zip(out) {
-            let hamming = u8::hamming(query, row).unwrap_or_else(|| hamming_distance(query, row));
-            *out = to_f32(1.0 - hamming * per_bit) * scale * self.scalars.scale;
-        }
-    }
+/// Narrows a finite score to f32.
+fn finite_or(score: f64, otherwise: f32) -> f32 {
+    if score.is_finite() { to_f32(score) } else { otherwise }
 }
 
 /// Number of bits that differ; what simsimd computes faster.
@@ -241,6 +222,7 @@ mod tests {
     #[derive(Default)]
     struct Rows {
         codes: Vec<u8>,
+        originals: Vec<f32>,
         scales: Vec<f32>,
         biases: Vec<f32>,
         all: Vec<Scalars>,
@@ -252,6 +234,7 @@ mod tests {
             let mut row = vec![0; layout.code_bytes()];
             let scalars = encode(layout, vector, &mut row);
             rows.codes.extend(row);
+            rows.originals.extend(vector);
             rows.scales.push(scalars.scale);
             rows.biases.push(scalars.bias);
             rows.all.push(scalars);
@@ -260,9 +243,22 @@ mod tests {
     }
 
     fn scores(query: &Query, rows: &Rows) -> Vec<f32> {
+        let with_codes = query.layout.quantization != Quantization::F32;
+        let run = Run {
+            first: 0,
+            codes: &rows.codes,
+            originals: if with_codes { &[] } else { &rows.originals },
+            scales: &rows.scales,
+            biases: if query.layout.metric == Metric::L2 { &rows.biases } else { &[] },
+            norms: &[],
+            residuals: &[],
+        };
         let mut out = vec![f32::NAN; rows.scales.len()];
-        let biases: &[f32] = if query.layout.metric == Metric::L2 { &rows.biases } else { &[] };
-        query.score_rows(&rows.codes, &rows.scales, biases, &mut out);
+        let live = vec![u64::MAX; out.len().div_ceil(64)];
+        query.scan(&run, &live, f32::NEG_INFINITY, &mut |at, score| {
+            out[at] = score;
+            f32::NEG_INFINITY
+        });
         out
     }
 
@@ -278,8 +274,8 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn the_residuals_bound_the_error(vectors in vectors(1..12), metric in 0usize..3, f32_codes in any::<bool>()) {
-            let quantization = if f32_codes { Quantization::F32 } else { Quantization::Int8 };
+        fn the_residuals_bound_the_error(vectors in vectors(1..12), metric in 0usize..3, unquantised in any::<bool>()) {
+            let quantization = if unquantised { Quantization::F32 } else { Quantization::Int8 };
             let layout = Layout { dim: vectors[0].len(), metric: METRICS[metric], quantization };
             let query = Query::new(&layout, &vectors[0]);
             let rows = encode_all(&layout, &vectors);
@@ -416,7 +412,7 @@ mod tests {
 
     #[test]
     fn scores_of_huge_vectors_are_finite() {
-        let vectors = vec![vec![f32::MAX; 70], vec![f32::MIN; 70], vec![1.0; 70], vec![0.0; 70]];
+        let vectors = [f32::MAX, f32::MIN, 1.0, 0.0, -1e-45].map(|component| vec![component; 70]);
         for metric in METRICS {
             for quantization in QUANTIZATIONS {
                 let layout = Layout { dim: 70, metric, quantization };
@@ -431,19 +427,19 @@ mod tests {
     }
 
     #[test]
-    fn unaligned_f32_rows_score_the_same() {
-        let layout = Layout { dim: 20, metric: Metric::Ip, quantization: Quantization::F32 };
-        let vectors: Vec<Vec<f32>> = (0..3).map(|i| (0..20).map(|j| (i * j) as f32).collect()).collect();
-        let rows = encode_all(&layout, &vectors);
-        let query = Query::new(&layout, &vectors[2]);
-        let expected = scores(&query, &rows);
-        assert_eq!(expected[1], 2.0 * 2470.0);
-        for shift in 1..4 {
-            let mut memory = vec![0; shift];
-            memory.extend(&rows.codes[..]);
-            let mut out = [0.0; 3];
-            query.score_rows(&memory[shift..], &rows.scales, &[], &mut out);
-            assert_eq!(out[..], expected);
+    fn cosines_of_originals_do_not_depend_on_their_size() {
+        let layout = Layout { dim: 40, metric: Metric::Cosine, quantization: Quantization::F32 };
+        let vector = |seed: usize, size: f32| -> Vec<f32> {
+            (0..40).map(|i| ((i * seed) as f32 * 0.9).sin() * size).collect()
+        };
+        let sizes = [1e-44, 1e-30, 1e-15, 1.0, 1e15, 1e30, f32::MAX];
+        let rows = encode_all(&layout, &sizes.map(|size| vector(3, size)));
+        for size in sizes {
+            let query = Query::new(&layout, &vector(2, size));
+            for (row, score) in scores(&query, &rows).into_iter().enumerate() {
+                let exact = query.exact(&rows.originals[row * 40..][..40]);
+                assert!((score - exact).abs() <= 1e-6, "{size} {}: {score} {exact}", sizes[row]);
+            }
         }
     }
 }

@@ -8,9 +8,6 @@ use std::cmp::Ordering;
 /// Room beyond k before a selection runs, at least this much.
 const MIN_SLACK: usize = 32;
 
-/// One word of the live bitmap covers this many rows.
-const WORD_ROWS: usize = u64::BITS as usize;
-
 /// Keeps the best `k` (score, row) pairs: higher scores first, equal scores by lower row.
 #[derive(Clone, Debug)]
 pub struct TopK {
@@ -42,19 +39,17 @@ impl TopK {
         }
     }
 
-    /// Offers `scores[i]` as the score of row `first_row + i`, for each i whose bit (bit i % 64 of `live[i / 64]`) is set.
-    ///
-    /// # Panics
-    /// If `live` has fewer bits than there are scores.
-    pub fn offer_block(&mut self, scores: &[f32], first_row: u64, live: &[u64]) {
-        assert!(live.len() >= scores.len().div_ceil(WORD_ROWS), "a live bit for every score");
-        let mut word_row = first_row;
-        for (word_scores, &word) in scores.chunks(WORD_ROWS).zip(live) {
-            if word != 0 && self.any_qualifies(word_scores, word_row) {
-                self.offer_word(word_scores, word_row, word);
-            }
-            word_row += WORD_ROWS as u64;
+    /// Adds what another one has kept.
+    pub fn merge(&mut self, other: TopK) {
+        for (score, row) in other.buffer {
+            self.push(score, row);
         }
+    }
+
+    /// The score of the k-th best; `None` if fewer were pushed.
+    pub fn kth(&self) -> Option<f32> {
+        let at = self.k.checked_sub(1).filter(|&at| at < self.buffer.len())?;
+        Some(self.buffer.clone().select_nth_unstable_by(at, best_first).1.0)
     }
 
     /// The results, best first.
@@ -64,28 +59,6 @@ impl TopK {
         }
         self.buffer.sort_unstable_by(best_first);
         self.buffer
-    }
-
-    /// Whether some score might enter. No branch per score, so that it compiles to vector compares.
-    #[inline]
-    fn any_qualifies(&self, scores: &[f32], first_row: u64) -> bool {
-        let (threshold, row) = self.worst;
-        if first_row >= row {
-            scores.iter().fold(false, |any, &score| any | (score > threshold))
-        } else {
-            scores.iter().fold(false, |any, &score| any | (score >= threshold))
-        }
-    }
-
-    fn offer_word(&mut self, scores: &[f32], first_row: u64, mut live: u64) {
-        while live != 0 {
-            let offset = live.trailing_zeros();
-            let Some(&score) = scores.get(offset as usize) else {
-                return;
-            };
-            self.push(score, first_row + u64::from(offset));
-            live &= live - 1;
-        }
     }
 
     fn insert(&mut self, score: f32, row: u64) {
@@ -148,24 +121,57 @@ mod tests {
         }
 
         #[test]
-        fn offer_block_equals_pushing_the_live_rows(
+        fn parts_merged_in_any_order_equal_the_whole(
             scores in proptest::collection::vec(score(), 0..900),
-            live in proptest::collection::vec(any::<u64>(), 15),
             k in 1usize..50,
-            blocks_backwards in any::<bool>(),
+            parts in 1usize..6,
+            backwards in any::<bool>(),
         ) {
+            let mut tops: Vec<TopK> = (0..parts).map(|_| TopK::new(k)).collect();
+            for (row, &score) in scores.iter().enumerate() {
+                tops[row / 7 % parts].push(score, row as u64);
+            }
+            if backwards {
+                tops.reverse();
+            }
+            let mut all = TopK::new(k);
+            tops.into_iter().for_each(|top| all.merge(top));
+            let wanted = expected(k, scores.iter().enumerate().map(|(row, &score)| (score, row as u64)));
+            prop_assert_eq!(all.kth(), wanted.get(k - 1).map(|(score, _)| *score));
+            prop_assert_eq!(all.into_sorted(), wanted);
+        }
+    }
+
+    #[test]
+    fn any_order_and_any_k_equal_a_full_sort() {
+        const ROWS: u64 = 200_000;
+        type ScoreOf = fn(u64) -> f32;
+        let orders: [ScoreOf; 4] = [
+            |row| row as f32,
+            |row| -(row as f32),
+            |_| 0.5,
+            |row| (row.wrapping_mul(0x9e37_79b9) >> 7 & 0xfff) as f32,
+        ];
+        for score in orders {
+            for k in [1, 2, 31, 32, 33, 1000, 65_537, 199_999, 200_000, 1_000_000] {
+                let mut top = TopK::new(k);
+                (0..ROWS).for_each(|row| top.push(score(row), row));
+                assert_eq!(top.into_sorted(), expected(k, (0..ROWS).map(|row| (score(row), row))), "k = {k}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_worst_order_costs_a_few_comparisons_a_row() {
+        for k in [1, 10, 1000, 100_000] {
             let mut top = TopK::new(k);
-            let mut starts: Vec<usize> = (0..scores.len()).step_by(320).collect();
-            if blocks_backwards {
-                starts.reverse();
+            let mut selections = 0;
+            for row in 0..1_000_000 {
+                let before = top.buffer.len();
+                top.push(row as f32, row);
+                selections += usize::from(top.buffer.len() <= before);
             }
-            for start in starts {
-                let end = scores.len().min(start + 320);
-                top.offer_block(&scores[start..end], start as u64, &live[start / 64..]);
-            }
-            let is_live = |i: usize| live[i / 64] >> (i % 64) & 1 == 1;
-            let rows = scores.iter().enumerate().filter(|(i, _)| is_live(*i)).map(|(i, &s)| (s, i as u64));
-            prop_assert_eq!(top.into_sorted(), expected(k, rows));
+            assert!(selections * k.max(MIN_SLACK) <= 1_000_000 + k, "{selections} selections for k = {k}");
         }
     }
 
@@ -200,7 +206,8 @@ mod tests {
     fn none_asked_none_kept() {
         let mut top = TopK::new(0);
         top.push(1.0, 1);
-        top.offer_block(&[f32::INFINITY; 3], 0, &[7]);
+        top.push(f32::INFINITY, 2);
+        assert_eq!(top.kth(), None);
         assert!(top.into_sorted().is_empty());
     }
 }

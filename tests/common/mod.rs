@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
 pub mod client;
+pub mod damage;
 pub mod data;
 
 use std::fs::{self, File};
@@ -20,6 +21,9 @@ pub use data::{Model, Rng, clustered};
 /// Longest wait for anything that should happen soon. Only a hanging test meets it.
 pub const WAIT_MAX: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// What stands before the port in the line that says that a server is ready.
+const READY: &str = "ready to accept connections on port ";
 
 /// The server's program.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_vecdis");
@@ -51,9 +55,33 @@ impl Server {
 
     /// As [`Server::start_in`]; gives the exit code and what was printed if the server refuses to start.
     pub fn try_start_in(root: &Path, options: &[&str]) -> Result<Self, (Option<i32>, String)> {
+        Self::start_until(&mut Process::new(PROGRAM), root, options, READY)
+    }
+
+    /// As [`Server::start_in`], but only waits until it listens: it may still be loading.
+    pub fn start_loading(root: &Path, options: &[&str]) -> Self {
+        Self::start_until(&mut Process::new(PROGRAM), root, options, "listening on port ")
+            .unwrap_or_else(|(code, output)| panic!("the server ended with {code:?}: {output}"))
+    }
+
+    /// As [`Server::start_in`], with files that can grow to `file_bytes` (a multiple of 512) only: writes beyond fail.
+    pub fn start_limited(root: &Path, options: &[&str], file_bytes: u64) -> Self {
+        // A signal that is ignored stays so in the program that the shell becomes.
+        let limit = format!("trap '' XFSZ; ulimit -f {}; exec {PROGRAM} \"$@\"", file_bytes / 512);
+        Self::start_until(Process::new("sh").args(["-c", &limit, "sh"]), root, options, READY)
+            .unwrap_or_else(|(code, output)| panic!("the server ended with {code:?}: {output}"))
+    }
+
+    /// Starts a server and waits until it prints `told` and its port.
+    fn start_until(
+        program: &mut Process,
+        root: &Path,
+        options: &[&str],
+        told: &str,
+    ) -> Result<Self, (Option<i32>, String)> {
         let before = output(root).len();
         let mut server = Self {
-            process: spawn(root, options),
+            process: spawn(program, root, options),
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             root: root.to_owned(),
             _folder: None,
@@ -65,13 +93,21 @@ impl Server {
             if let Some(status) = ended {
                 return Err((status.code(), printed));
             }
-            if let Some(port) = port_told(&printed) {
+            if let Some(port) = port_told(&printed, told) {
                 server.address.set_port(port);
                 return Ok(server);
             }
             assert!(begin.elapsed() < WAIT_MAX, "the server does not start: {printed}");
             sleep(PAUSE);
         }
+    }
+
+    /// Starts a server and kills it after a while, whether it answers yet or not.
+    pub fn start_and_kill(root: &Path, after: Duration) {
+        let mut process = spawn(&mut Process::new(PROGRAM), root, &[]);
+        sleep(after);
+        process.kill().unwrap();
+        process.wait().unwrap();
     }
 
     /// A new connection.
@@ -117,6 +153,14 @@ impl Server {
         kilobytes.parse::<u64>().unwrap() * 1024
     }
 
+    /// What the process has open, as the system names it: paths, and `socket:[inode]`.
+    pub fn open_files(&self) -> Vec<String> {
+        let folder = format!("/proc/{}/fd", self.process.id());
+        let links =
+            fs::read_dir(folder).unwrap().filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+        links.map(|target| target.to_string_lossy().into_owned()).collect()
+    }
+
     /// All that the server has printed.
     pub fn output(&self) -> String {
         output(&self.root)
@@ -136,9 +180,9 @@ impl Drop for Server {
 }
 
 /// Starts the program on a port that the system chooses, so that servers never meet.
-fn spawn(root: &Path, options: &[&str]) -> Child {
+fn spawn(program: &mut Process, root: &Path, options: &[&str]) -> Child {
     let output = File::options().create(true).append(true).open(root.join("output")).unwrap();
-    Process::new(PROGRAM)
+    program
         .args(options)
         .args(["--bind", "127.0.0.1", "--port", "0", "--dir"])
         .arg(root.join("data"))
@@ -149,11 +193,11 @@ fn spawn(root: &Path, options: &[&str]) -> Child {
         .unwrap()
 }
 
-/// The port in the line that says that the server is ready.
-fn port_told(printed: &str) -> Option<u16> {
-    let (_, after) = printed.rsplit_once("ready to accept connections on port ")?;
-    let (port, _) = after.split_once('\n')?;
-    port.trim().parse().ok()
+/// The port that stands behind a text, in a line that is complete.
+fn port_told(printed: &str, text: &str) -> Option<u16> {
+    let (_, after) = printed.rsplit_once(text)?;
+    let (line, _) = after.split_once('\n')?;
+    line.split(',').next()?.trim().parse().ok()
 }
 
 fn output(root: &Path) -> String {

@@ -1,5 +1,7 @@
 //! Runs a program over the attributes of one row.
 
+use std::ops::Range;
+
 use super::json;
 use super::lexer::BinaryOp;
 use super::parser::{Program, Step};
@@ -16,7 +18,7 @@ pub(super) fn matches(program: &Program, attributes: &[u8]) -> bool {
     let mut inline = [None; INLINE_VALUES];
     let mut heap = Vec::new();
     let fields = slots(&mut inline, &mut heap, program.fields.len());
-    json::find_fields(attributes, &program.fields, fields) && result(program, fields).is_true()
+    json::find_fields(attributes, &program.fields, fields) && holds(program, 0..program.steps.len(), fields)
 }
 
 /// `len` fresh slots: those of `inline` if they suffice, else on the heap.
@@ -34,14 +36,15 @@ fn slots<'s, T: Copy + Default>(
     }
 }
 
-/// What the program leaves on the stack. The parser guarantees that no step needs more than is there.
-fn result<'a>(program: &'a Program, fields: &[Option<Value<'a>>]) -> Value<'a> {
+/// Whether the operand that `steps` of `program` compute is true, given the fields it uses. The parser guarantees that no
+/// step needs more of the stack than is there, and that `and` and `or` skip nothing beyond their operand.
+pub(super) fn holds<'a>(program: &'a Program, steps: Range<usize>, fields: &[Option<Value<'a>>]) -> bool {
     let mut inline = [Value::Null; INLINE_VALUES];
     let mut heap = Vec::new();
     let stack = slots(&mut inline, &mut heap, program.stack_len);
     let mut len = 0;
-    let mut at = 0;
-    while let Some(step) = program.steps.get(at) {
+    let mut at = steps.start;
+    while let Some(step) = program.steps[..steps.end].get(at) {
         at += 1;
         match step {
             Step::Push(literal) => {
@@ -68,7 +71,7 @@ fn result<'a>(program: &'a Program, fields: &[Option<Value<'a>>]) -> Value<'a> {
             }
         }
     }
-    stack[0]
+    stack[0].is_true()
 }
 
 /// The operator's result for the operands `a` and `b`.

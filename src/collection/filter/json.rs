@@ -5,6 +5,8 @@
 //! stand, with `\u` escapes undecoded. A value that cannot be used (an object, or an array that holds one) makes its field
 //! missing. Attributes that are not an object have no fields.
 
+use std::ops::ControlFlow;
+
 use super::MAX_FILTER_DEPTH;
 use super::text::{Text, is_blank, quoted_len};
 use super::value::Value;
@@ -17,33 +19,58 @@ pub(super) fn find_fields<'a>(
     found: &mut [Option<Value<'a>>],
 ) -> bool {
     let mut missing = names.len();
-    if missing == 0 {
-        return true;
-    }
-    let mut scanner = Scanner { bytes: attributes, at: 0 };
-    if !scanner.takes(b'{') {
-        return false;
-    }
-    loop {
-        let Some(name) = scanner.field_name() else {
-            return false;
-        };
-        let value_at = scanner.at;
-        if let Ok(slot) = names.binary_search_by(|wanted| wanted.as_ref().cmp(name))
-            && found[slot].is_none()
-        {
-            found[slot] = scanner.value(0);
+    each_field(attributes, names, |slot, value| {
+        if found[slot].is_none() {
+            found[slot] = value;
             if found[slot].is_none() {
-                return false;
+                return ControlFlow::Break(());
             }
             missing -= 1;
-            if missing == 0 {
-                return true;
+        }
+        if missing == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    missing == 0
+}
+
+/// Like [`find_fields`], but a field that is missing does not end the search for the others: what stands in its slot in the
+/// end, `Some(Some(value))` or not, is what `find_fields` would find if it were asked for that field alone.
+pub(in crate::collection) fn find_each<'a>(
+    attributes: &'a [u8],
+    names: &[Box<[u8]>],
+    found: &mut [Option<Option<Value<'a>>>],
+) {
+    let mut unseen = names.len();
+    each_field(attributes, names, |slot, value| {
+        if found[slot].is_none() {
+            found[slot] = Some(value);
+            unseen -= 1;
+        }
+        if unseen == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+}
+
+/// Calls `visit` with each field called one of `names`, as often as it occurs: its index there, and its value if it can be
+/// used. Ends where `visit` breaks off or the text is broken.
+fn each_field<'a>(
+    attributes: &'a [u8],
+    names: &[Box<[u8]>],
+    mut visit: impl FnMut(usize, Option<Value<'a>>) -> ControlFlow<()>,
+) {
+    let mut scanner = Scanner { bytes: attributes, at: 0 };
+    if names.is_empty() || !scanner.takes(b'{') {
+        return;
+    }
+    while let Some(name) = scanner.field_name() {
+        let value_at = scanner.at;
+        if let Ok(slot) = names.binary_search_by(|wanted| wanted.as_ref().cmp(name)) {
+            let value = scanner.value(0);
+            if visit(slot, value).is_break() {
+                return;
             }
             scanner.at = value_at;
         }
         if scanner.skip_value().is_none() || !scanner.takes(b',') {
-            return false;
+            return;
         }
     }
 }

@@ -37,22 +37,26 @@
 //!
 //! # Parts
 //! `lexer.rs` makes tokens, `parser.rs` makes a program of them, `eval.rs` runs it; `value.rs`, `text.rs` and `number.rs`
-//! hold what values mean. Another dialect needs its own lexer and parser only: [`Filter`] shows nothing of this one.
+//! hold what values mean. `plan.rs` makes algebra over sets of rows of it, for columns. Another dialect needs its own lexer and parser only: [`Filter`] shows nothing of this one.
 
 mod eval;
-mod json;
+pub(super) mod json;
 mod lexer;
 mod number;
 mod parser;
-mod text;
-mod value;
+pub(super) mod plan;
+pub(super) mod text;
+pub(super) mod value;
 
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-mod tests_random;
+pub(super) mod tests_random;
 
 use std::sync::Arc;
+
+use plan::{Operand, SetStep};
+use value::Value;
 
 /// Longest expression accepted, in bytes.
 pub const MAX_FILTER_BYTES: usize = 8 * 1024;
@@ -87,6 +91,7 @@ fn one_line(bytes: &[u8]) -> String {
 #[derive(Debug, Clone)]
 pub struct Filter {
     program: Arc<parser::Program>,
+    plan: Arc<[plan::SetStep]>,
     text: Arc<[u8]>,
 }
 
@@ -99,7 +104,9 @@ impl Filter {
         if expr.len() > MAX_FILTER_BYTES {
             return Err(FilterError::TooLong);
         }
-        Ok(Filter { program: Arc::new(parser::parse(expr)?), text: expr.into() })
+        let program = parser::parse(expr)?;
+        let plan = plan::plan(&program).into();
+        Ok(Filter { program: Arc::new(program), plan, text: expr.into() })
     }
 
     /// The expression as it was given.
@@ -111,5 +118,21 @@ impl Filter {
     /// JSON have no fields, and no attributes at all never pass.
     pub fn matches(&self, attributes: Option<&[u8]>) -> bool {
         attributes.is_some_and(|json| eval::matches(&self.program, json))
+    }
+
+    /// The names of all fields in the expression, sorted, each once.
+    pub(super) fn fields(&self) -> &[Box<[u8]>] {
+        &self.program.fields
+    }
+
+    /// Which rows pass among those that have every field, as algebra over sets of rows.
+    pub(super) fn plan(&self) -> &[SetStep] {
+        &self.plan
+    }
+
+    /// Whether an operand of the plan is true. `fields` has a slot for each of [`Self::fields`]; those that the operand
+    /// uses are filled.
+    pub(super) fn holds<'a>(&'a self, operand: &Operand, fields: &[Option<Value<'a>>]) -> bool {
+        eval::holds(&self.program, operand.steps.clone(), fields)
     }
 }

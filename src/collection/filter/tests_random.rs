@@ -1,4 +1,5 @@
-//! Random input: nothing panics, and random expressions give what a plain evaluator over parsed JSON gives.
+//! Random input: nothing panics, and random expressions give what a plain evaluator over parsed JSON gives. Others take
+//! their random expressions and attributes from here.
 
 use proptest::prelude::*;
 use serde_json::{Map, Value as Json, json};
@@ -24,8 +25,8 @@ const LEVELS: [&[&str]; 6] = [
     &["**"],
 ];
 const FIELDS: [&str; 4] = ["a", "b-1", "7", "missing"];
-const STRINGS: [&str; 10] = ["", "5", " 5", "-1.5", "5 ", "abc", "b", "a\"'b", "x\\y\n", "é"];
-const NUMBERS: [f64; 8] = [0.0, 1.0, -1.0, 5.0, 2.5, -1.5, 100.0, 1e20];
+const STRINGS: [&str; 12] = ["", "5", " 5", "-1.5", "5 ", "abc", "b", "a\"'b", "x\\y\n", "é", "nan", "-inf"];
+const NUMBERS: [f64; 10] = [0.0, -0.0, 1.0, -1.0, 5.0, 2.5, -1.5, 100.0, 1e20, 1e308];
 
 fn scalar() -> impl Strategy<Value = Json> {
     prop_oneof![
@@ -69,6 +70,44 @@ fn expr() -> impl Strategy<Value = Expr> {
     (tree, prop::bool::weighted(0.05)).prop_map(|(tree, absent)| match absent {
         true => Expr::Binary(Box::new(tree), "or", Box::new(Expr::Field(FIELDS[3]))),
         false => tree,
+    })
+}
+
+/// The text of a random expression.
+pub fn any_expression() -> impl Strategy<Value = String> {
+    expr().prop_map(|tree| print(&tree, 0))
+}
+
+/// Attributes as they may come: values of every kind, in any order, twice, without end, or no object at all.
+pub fn any_attributes() -> impl Strategy<Value = Vec<u8>> {
+    const ODD_VALUES: [&str; 12] = [
+        "1e999",
+        "-1e999",
+        "+5",
+        "-",
+        "1.2.3",
+        "tru",
+        "nul",
+        r#""a\u00e9\"b""#,
+        "[5,\"abc\",null,[true]]",
+        "[{}]",
+        "{\"a\":5,\"b-1\":{}}",
+        "",
+    ];
+    let value = prop_oneof![
+        5 => field_value().prop_map(|value| value.to_string()),
+        1 => proptest::sample::select(&ODD_VALUES[..]).prop_map(str::to_owned),
+        1 => proptest::sample::select(&[200usize, 300][..]).prop_map(|len| json!("é".repeat(len / 2)).to_string()),
+    ];
+    let field = (proptest::sample::select(&["a", "a", "b-1", "b-1", "7", "7", "c"][..]), value);
+    let text = prop::collection::vec(field, 0..6).prop_map(|fields| {
+        let fields: Vec<String> = fields.iter().map(|(name, value)| format!("\"{name}\": {value}")).collect();
+        format!("{{{}}}", fields.join(","))
+    });
+    (text, 0..20usize).prop_map(|(text, cut)| match cut {
+        0 => text.as_bytes()[..text.len() / 2].to_vec(),
+        1 => text.as_bytes()[1..].to_vec(),
+        _ => text.into_bytes(),
     })
 }
 

@@ -44,7 +44,7 @@ pub(super) fn quoted_len(bytes: &[u8], quote: u8) -> Option<(usize, bool)> {
 
 /// A string, borrowed; its escapes are still in it if it has any.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Text<'a> {
+pub(in crate::collection) struct Text<'a> {
     /// The bytes between the quotes.
     pub raw: &'a [u8],
     /// Whether `raw` has backslash escapes.

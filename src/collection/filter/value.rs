@@ -6,7 +6,7 @@ use super::text::Text;
 
 /// A value written in the expression.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Literal {
+pub(in crate::collection) enum Literal {
     Null,
     Number(f64),
     /// With its escapes decoded.
@@ -29,7 +29,7 @@ impl Literal {
 
 /// A value while one row is evaluated; borrows from the expression or from the attributes.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) enum Value<'a> {
+pub(in crate::collection) enum Value<'a> {
     #[default]
     Null,
     Number(f64),

@@ -7,10 +7,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Avx512Vnni, BLOCK_ROWS, Kernel, Passed, QueryCodes, Screen};
-
-/// Queries from which turning the rows pays.
-pub(super) const MIN_QUERIES: usize = 4;
+use super::{BLOCK_ROWS, Passed, QueryCodes, Rows, Screen};
 
 /// Rows in a register: one per 32-bit lane.
 const LANES: usize = 16;
@@ -20,50 +17,17 @@ const GROUPS: usize = BLOCK_ROWS / LANES;
 const TILE_QUERIES: usize = 4;
 const WIDTH_BYTES: usize = 64;
 
-/// See [`super::Kernel::screen`], which checks the lengths. Holding an [`Avx512Vnni`] proves the CPU's features.
-pub(super) fn screen(
-    kernel: Avx512Vnni,
-    screens: &[Screen<'_>],
-    rows: &[u8],
-    scales: &[f32],
-    biases: &[f32],
-    passed: &mut Vec<Passed>,
-) {
-    let row_bytes = rows.len() / scales.len().max(1);
-    let mut columns = vec![Register([0; WIDTH_BYTES]); GROUPS * row_bytes / 4];
-    let whole = scales.len() / BLOCK_ROWS * BLOCK_ROWS;
+/// Screens whole blocks of rows; answers how many rows that were.
+#[target_feature(enable = "avx512f,avx512vnni")]
+pub(super) fn screen(screens: &[Screen<'_>], rows: Rows<'_>, passed: &mut Vec<Passed>) -> usize {
+    let mut columns = vec![Register([0; WIDTH_BYTES]); GROUPS * rows.row_bytes / 4];
+    let whole = rows.len() / BLOCK_ROWS * BLOCK_ROWS;
     for first in (0..whole).step_by(BLOCK_ROWS) {
-        let end = first + BLOCK_ROWS;
-        // SAFETY: the kernel proves AVX-512 F and VNNI.
-        unsafe { turn(&rows[first * row_bytes..end * row_bytes], row_bytes, &mut columns) };
-        let block = Block {
-            columns: &columns,
-            first: first_row(first),
-            scales: lanes(&scales[first..end]),
-            biases: if biases.is_empty() { [[0.0; LANES]; GROUPS] } else { lanes(&biases[first..end]) },
-        };
-        // SAFETY: as above.
-        unsafe { score(screens, &block, passed) };
+        let rows = rows.range(first..first + BLOCK_ROWS);
+        turn(rows, &mut columns);
+        score(screens, &Block::new(rows, &columns), passed);
     }
-    if whole < scales.len() {
-        let biases = if biases.is_empty() { biases } else { &biases[whole..] };
-        let (rows, scales) = (&rows[whole * row_bytes..], &scales[whole..]);
-        let kernel = Kernel::Avx512Vnni(kernel);
-        kernel.screen_one_by_one(screens, first_row(whole), rows, scales, biases, passed);
-    }
-}
-
-fn first_row(row: usize) -> u32 {
-    u32::try_from(row).unwrap_or_else(|_| unreachable!("a block has far fewer rows"))
-}
-
-/// 64 numbers, by register.
-fn lanes(numbers: &[f32]) -> [[f32; LANES]; GROUPS] {
-    let mut lanes = [[0.0; LANES]; GROUPS];
-    for (lanes, numbers) in lanes.iter_mut().zip(numbers.as_chunks::<LANES>().0) {
-        *lanes = *numbers;
-    }
-    lanes
+    whole
 }
 
 /// 64 turned rows.
@@ -74,27 +38,51 @@ struct Block<'a> {
     biases: [[f32; LANES]; GROUPS],
 }
 
+impl<'a> Block<'a> {
+    fn new(rows: Rows<'_>, columns: &'a [Register]) -> Self {
+        let mut block = Block {
+            columns,
+            first: rows.first,
+            scales: [[0.0; LANES]; GROUPS],
+            biases: [[0.0; LANES]; GROUPS],
+        };
+        for group in 0..GROUPS {
+            block.scales[group].copy_from_slice(&rows.scales[group * LANES..][..LANES]);
+            block.biases[group] = *rows.biases_at(group * LANES);
+        }
+        block
+    }
+}
+
 /// A register's worth of bytes.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-struct Register([u8; WIDTH_BYTES]);
+pub(super) struct Register(pub(super) [u8; WIDTH_BYTES]);
+
+impl Register {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn store(&mut self, value: __m512i) {
+        // SAFETY: writes the 64 aligned bytes.
+        unsafe { _mm512_store_si512(self.0.as_mut_ptr().cast(), value) };
+    }
+}
 
 /// Turns 64 rows: `columns[k * GROUPS + g]` gets bytes 4k..4k+4 of rows 16g..16g+16.
 #[target_feature(enable = "avx512f")]
-fn turn(rows: &[u8], row_bytes: usize, columns: &mut [Register]) {
+fn turn(rows: Rows<'_>, columns: &mut [Register]) {
+    let row_bytes = rows.row_bytes;
     for group in 0..GROUPS {
         for at in (0..row_bytes).step_by(WIDTH_BYTES) {
             let mut lines = [_mm512_setzero_si512(); LANES];
             for (lane, line) in lines.iter_mut().enumerate() {
                 let start = (group * LANES + lane) * row_bytes + at;
-                let bytes = &rows[start..start + WIDTH_BYTES];
+                let bytes = &rows.codes[start..start + WIDTH_BYTES];
                 // SAFETY: reads the 64 bytes of the slice.
                 *line = unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) };
             }
             for (k, column) in transpose(lines).into_iter().enumerate() {
-                let target = &mut columns[(at / 4 + k) * GROUPS + group];
-                // SAFETY: writes the 64 aligned bytes of one entry.
-                unsafe { _mm512_store_si512(target.0.as_mut_ptr().cast(), column) };
+                columns[(at / 4 + k) * GROUPS + group].store(column);
             }
         }
     }
@@ -103,7 +91,7 @@ fn turn(rows: &[u8], row_bytes: usize, columns: &mut [Register]) {
 /// Transposes 16 x 16 lanes of 32 bits.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn transpose(rows: [__m512i; LANES]) -> [__m512i; LANES] {
+pub(super) fn transpose(rows: [__m512i; LANES]) -> [__m512i; LANES] {
     let mut pairs = [_mm512_setzero_si512(); LANES];
     for i in 0..LANES / 2 {
         pairs[2 * i] = _mm512_unpacklo_epi32(rows[2 * i], rows[2 * i + 1]);

@@ -4,32 +4,67 @@
 //! sum over (byte - 128) * query, so all of them agree bit for bit; `scalar.rs` is the plain one the tests compare
 //! the others with. Each instruction set has a type whose constructor checks that this CPU has it, so holding a
 //! [`Kernel`] is the proof that calling it is sound. This folder is where `unsafe` lives.
+//!
+//! | file | one query | several queries at once |
+//! |---|---|---|
+//! | `scalar.rs`, `scan.rs`, `screen.rs` | plain Rust | one after the other |
+//! | `avx2.rs`, `avx2_block.rs` | 256-bit integers | columns of 16 rows |
+//! | `avx_vnni.rs` | 256-bit `vpdpbusd` | columns of 16 rows, by `avx2_block.rs` |
+//! | `avx512.rs`, `avx512_block.rs` | 512-bit `vpdpbusd` | columns of 64 rows |
+//! | `amx.rs` | by `avx512.rs` | from 32 on tiles of 16 rows and 16 queries, below by `avx512_block.rs` |
+//! | `neon.rs` | 128-bit integers, or `sdot` | tiles of four rows and four queries |
+//!
+//! `tests.rs` compares them all with the definition; `emulator.rs` runs there what this CPU lacks.
 
 use std::sync::OnceLock;
+
+use thiserror::Error;
 
 use super::{CODE_ALIGN_BYTES, MAX_DIM};
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx2_block;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx512_block;
+#[cfg(target_arch = "x86_64")]
+mod avx_vnni;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod emulator;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
+mod scan;
+mod screen;
+pub mod sums;
 
 #[cfg(target_arch = "x86_64")]
-pub use avx2::Avx2;
-#[cfg(target_arch = "x86_64")]
-pub use avx512::Avx512Vnni;
+pub use {amx::Amx, avx_vnni::AvxVnni, avx2::Avx2, avx512::Avx512Vnni};
+
+#[cfg(target_arch = "aarch64")]
+use neon::Products;
+#[cfg(target_arch = "aarch64")]
+pub use neon::{Neon, NeonDot};
+pub use scan::set_bits;
+use screen::Rows;
+pub use screen::{Passed, Screen};
 
 /// Added to a component to make it a row byte.
 pub const CODE_OFFSET: u8 = 128;
 
-/// How far ahead of a scan memory is asked for. A scan waits for memory, not for arithmetic. Measured on one Zen 4
-/// with 38 and 77 MB of rows: rows one after the other and this distance read fastest; four or sixteen rows side by
-/// side were up to twice as slow.
+/// How far ahead the AVX2 kernel asks for memory. A scan waits for memory, not for arithmetic.
 #[cfg(target_arch = "x86_64")]
 const PREFETCH_BYTES: usize = 16 * 1024;
+
+/// Rows are best screened in multiples of this: what is left over costs more.
+pub const BLOCK_ROWS: usize = 64;
+/// Queries from which turning rows into columns pays.
+const MIN_BLOCK_QUERIES: usize = 4;
 
 /// The int8 codes of a query, padded like a row, with what the kernels derive from them once per query.
 #[derive(Clone, Debug)]
@@ -70,23 +105,78 @@ pub enum Kernel {
     /// 256-bit integer instructions.
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
+    /// 256-bit `vpdpbusd`: 32 products and their sums in one instruction.
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni(AvxVnni),
     /// 512-bit `vpdpbusd`: 64 products and their sums in one instruction.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni(Avx512Vnni),
+    /// Matrix instructions for many queries at once, 512-bit `vpdpbusd` for few.
+    #[cfg(target_arch = "x86_64")]
+    Amx(Amx),
+    /// 128-bit integer instructions.
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
+    /// 128-bit `sdot`: 16 products and their sums in one instruction.
+    #[cfg(target_arch = "aarch64")]
+    NeonDot(NeonDot),
 }
 
+/// Why a kernel cannot be used. Each displays as one line.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum KernelError {
+    /// There is none of this name, or this CPU cannot run it.
+    #[error("search-kernel cannot be {name:?}: this machine can run auto, {}", supported.join(", "))]
+    Unsupported {
+        /// The name that was asked for.
+        name: String,
+        /// The kernels that could be asked for.
+        supported: Vec<&'static str>,
+    },
+    /// The process uses another one already.
+    #[error("the kernel {0} is in use")]
+    InUse(&'static str),
+}
+
+/// The kernel of this process, once it is known.
+static ACTIVE: OnceLock<Kernel> = OnceLock::new();
+
 impl Kernel {
-    /// The fastest kernel of this CPU, chosen once.
+    /// The kernel of this process: the selected one, else the fastest.
     pub fn active() -> Kernel {
-        static ACTIVE: OnceLock<Kernel> = OnceLock::new();
-        *ACTIVE.get_or_init(|| Kernel::supported().first().copied().unwrap_or(Kernel::Scalar))
+        *ACTIVE.get_or_init(Kernel::fastest)
+    }
+
+    /// Makes the kernel called `name` that of this process; `auto` is the fastest. It cannot be changed later.
+    ///
+    /// # Errors
+    /// If this CPU cannot run it, or another one is in use.
+    pub fn select(name: &str) -> Result<(), KernelError> {
+        let selected = if name == "auto" { Some(Kernel::fastest()) } else { Kernel::by_name(name) };
+        let selected = selected.ok_or_else(|| KernelError::Unsupported {
+            name: name.to_owned(),
+            supported: Kernel::supported().into_iter().map(Kernel::name).collect(),
+        })?;
+        let active = *ACTIVE.get_or_init(|| selected);
+        if active == selected { Ok(()) } else { Err(KernelError::InUse(active.name())) }
+    }
+
+    fn fastest() -> Kernel {
+        Kernel::supported().first().copied().unwrap_or(Kernel::Scalar)
     }
 
     /// All kernels this CPU can run, fastest first. The last is always [`Kernel::Scalar`].
     pub fn supported() -> Vec<Kernel> {
         #[cfg(target_arch = "x86_64")]
-        let fast = [Avx512Vnni::new().map(Kernel::Avx512Vnni), Avx2::new().map(Kernel::Avx2)];
-        #[cfg(not(target_arch = "x86_64"))]
+        let fast = [
+            Amx::new().map(Kernel::Amx),
+            Avx512Vnni::new().map(Kernel::Avx512Vnni),
+            AvxVnni::new().map(Kernel::AvxVnni),
+            Avx2::new().map(Kernel::Avx2),
+        ];
+        #[cfg(target_arch = "aarch64")]
+        let fast = [NeonDot::new().map(Kernel::NeonDot), Neon::new().map(Kernel::Neon)];
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         let fast: [Option<Kernel>; 0] = [];
         fast.into_iter().flatten().chain([Kernel::Scalar]).collect()
     }
@@ -96,14 +186,22 @@ impl Kernel {
         Kernel::supported().into_iter().find(|kernel| kernel.name() == name)
     }
 
-    /// Its name: `scalar`, `avx2` or `avx512vnni`.
+    /// Its name, such as `avx512vnni`.
     pub fn name(self) -> &'static str {
         match self {
             Kernel::Scalar => "scalar",
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx2(_) => "avx2",
             #[cfg(target_arch = "x86_64")]
+            Kernel::AvxVnni(_) => "avxvnni",
+            #[cfg(target_arch = "x86_64")]
             Kernel::Avx512Vnni(_) => "avx512vnni",
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Amx(_) => "amx",
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Neon(_) => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Kernel::NeonDot(_) => "neondot",
         }
     }
 
@@ -119,40 +217,18 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx2(kernel) => kernel.dot_rows(query, rows, out),
             #[cfg(target_arch = "x86_64")]
+            Kernel::AvxVnni(kernel) => kernel.dot_rows(query, rows, out),
+            #[cfg(target_arch = "x86_64")]
             Kernel::Avx512Vnni(kernel) => kernel.dot_rows(query, rows, out),
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Amx(kernel) => kernel.vnni().dot_rows(query, rows, out),
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Neon(kernel) => kernel.dot_rows(query, rows, out),
+            #[cfg(target_arch = "aarch64")]
+            Kernel::NeonDot(kernel) => kernel.dot_rows(query, rows, out),
         }
     }
-}
 
-/// Rows that a kernel takes at a time when it screens for several queries.
-pub const BLOCK_ROWS: usize = 64;
-
-/// A query that screens rows: one passes if `dot * scale * factor + bias + offset` reaches the threshold, where `dot` is
-/// that of the codes, and `scale` and `bias` are the row's.
-#[derive(Clone, Copy, Debug)]
-pub struct Screen<'a> {
-    /// The query.
-    pub codes: &'a QueryCodes,
-    /// Multiplied with the dot product and the row's scale.
-    pub factor: f32,
-    /// Added to it.
-    pub offset: f32,
-    /// Scores from here on pass; a NaN never does.
-    pub threshold: f32,
-}
-
-/// A row that passed.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Passed {
-    /// Which of the queries.
-    pub query: u32,
-    /// Which of the rows.
-    pub row: u32,
-    /// Its score.
-    pub score: f32,
-}
-
-impl Kernel {
     /// Finds the rows that pass for each of several queries and appends them to `passed`, for each query in the order of
     /// the rows. `scales` has one number per row; `biases` too, or none.
     ///
@@ -170,165 +246,33 @@ impl Kernel {
         assert!(screens.iter().all(|screen| screen.codes.codes.len() == row_bytes), "equally long queries");
         assert_eq!(rows.len(), scales.len() * row_bytes, "whole rows, one for each scale");
         assert!(biases.is_empty() || biases.len() == scales.len(), "one bias per row, or none");
-        #[cfg(target_arch = "x86_64")]
-        if let Kernel::Avx512Vnni(kernel) = self
-            && screens.len() >= avx512_block::MIN_QUERIES
-        {
-            return avx512_block::screen(kernel, screens, rows, scales, biases, passed);
-        }
-        self.screen_one_by_one(screens, 0, rows, scales, biases, passed);
+        let rows = Rows { first: 0, row_bytes, codes: rows, scales, biases };
+        let done = self.screen_blocks(screens, rows, passed);
+        screen::one_by_one(self, screens, rows.range(done..rows.len()), passed);
     }
 
-    /// As [`Kernel::screen`], a query at a time; `first_row` is added to the numbers of the rows.
-    fn screen_one_by_one(
-        self,
-        screens: &[Screen<'_>],
-        first_row: u32,
-        rows: &[u8],
-        scales: &[f32],
-        biases: &[f32],
-        passed: &mut Vec<Passed>,
-    ) {
-        let mut dots = vec![0; scales.len()];
-        for (query, screen) in (0..).zip(screens) {
-            self.dot_rows(screen.codes, rows, &mut dots);
-            for (at, (&dot, &scale)) in dots.iter().zip(scales).enumerate() {
-                let bias = biases.get(at).copied().unwrap_or(0.0);
-                let score = dot as f32 * scale * screen.factor + bias + screen.offset;
-                if score >= screen.threshold {
-                    #[expect(clippy::cast_possible_truncation, reason = "a block has far fewer rows")]
-                    passed.push(Passed { query, row: first_row + at as u32, score });
-                }
-            }
+    /// Screens as many of the first rows as this kernel can score for all queries at once, and says how many.
+    fn screen_blocks(self, screens: &[Screen<'_>], rows: Rows<'_>, passed: &mut Vec<Passed>) -> usize {
+        if screens.len() < MIN_BLOCK_QUERIES {
+            return 0;
+        }
+        match self {
+            Kernel::Scalar => 0,
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx2(kernel) => kernel.screen(screens, rows, passed),
+            #[cfg(target_arch = "x86_64")]
+            Kernel::AvxVnni(kernel) => kernel.screen(screens, rows, passed),
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx512Vnni(kernel) => kernel.screen(screens, rows, passed),
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Amx(kernel) => kernel.screen(screens, rows, passed),
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Neon(kernel) => kernel.screen(screens, rows, passed),
+            #[cfg(target_arch = "aarch64")]
+            Kernel::NeonDot(kernel) => kernel.screen(screens, rows, passed),
         }
     }
-}
-
-/// The bytes of little-endian f32s as f32s without copying; `None` when the memory or the CPU does not allow it.
-pub fn as_f32(bytes: &[u8]) -> Option<&[f32]> {
-    if cfg!(target_endian = "big") {
-        return None;
-    }
-    // SAFETY: every bit pattern is a valid f32, and `align_to` only returns whole, aligned ones.
-    let (before, floats, after) = unsafe { bytes.align_to::<f32>() };
-    (before.is_empty() && after.is_empty()).then_some(floats)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// The definition, in i64, without any of the kernels' tricks.
-    fn dot_slowly(query: &[i8], row: &[u8]) -> i64 {
-        query.iter().zip(row).map(|(&q, &v)| i64::from(q) * (i64::from(v) - 128)).sum()
-    }
-
-    fn check_all_kernels(codes: &[i8], rows: &[u8], row_count: usize) -> Result<(), TestCaseError> {
-        let query = QueryCodes::new(codes);
-        let expected: Vec<i64> =
-            rows.chunks_exact(query.codes.len()).map(|row| dot_slowly(&query.codes, row)).collect();
-        prop_assert_eq!(expected.len(), row_count);
-        for kernel in Kernel::supported() {
-            let mut out = vec![i32::MIN; row_count];
-            kernel.dot_rows(&query, rows, &mut out);
-            let out: Vec<i64> = out.into_iter().map(i64::from).collect();
-            prop_assert_eq!(&out, &expected, "{}", kernel.name());
-            check_screen(kernel, &query, rows, &expected)?;
-        }
-        Ok(())
-    }
-
-    /// Screening with several queries finds exactly what the plain dot products say.
-    fn check_screen(
-        kernel: Kernel,
-        query: &QueryCodes,
-        rows: &[u8],
-        dots: &[i64],
-    ) -> Result<(), TestCaseError> {
-        let zero = QueryCodes::new(&vec![0; query.codes.len()]);
-        let scales: Vec<f32> = (0..dots.len()).map(|row| 0.5 + row as f32).collect();
-        let biases: Vec<f32> = (0..dots.len()).map(|row| row as f32 - 3.0).collect();
-        for (queries, biased) in [(1, false), (3, true), (4, false), (5, true), (9, false)] {
-            let screen = |q: usize| Screen {
-                codes: if q % 3 == 1 { &zero } else { query },
-                factor: 0.25,
-                offset: if biased { 2.0 } else { 0.0 },
-                threshold: [f32::NEG_INFINITY, 0.0, 1e5, f32::INFINITY][q % 4],
-            };
-            let screens: Vec<Screen<'_>> = (0..queries).map(screen).collect();
-            let biases: &[f32] = if biased { &biases } else { &[] };
-            let mut passed = Vec::new();
-            kernel.screen(&screens, rows, &scales, biases, &mut passed);
-            for (q, screen) in screens.iter().enumerate() {
-                let score = |row: usize| {
-                    let dot = if q % 3 == 1 { 0.0 } else { dots[row] as f32 };
-                    dot * scales[row] * screen.factor + biases.get(row).unwrap_or(&0.0) + screen.offset
-                };
-                let wanted: Vec<(u32, f32)> = (0..dots.len())
-                    .filter(|&row| score(row) >= screen.threshold)
-                    .map(|row| (u32::try_from(row).unwrap(), score(row)))
-                    .collect();
-                let of_query = passed.iter().filter(|passed| passed.query as usize == q);
-                let found: Vec<(u32, f32)> = of_query.map(|passed| (passed.row, passed.score)).collect();
-                prop_assert_eq!(found, wanted, "{} queries, {}", queries, kernel.name());
-            }
-        }
-        Ok(())
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(128))]
-
-        #[test]
-        fn every_kernel_equals_the_definition(
-            dim in 1usize..2100,
-            row_count in 0usize..150,
-            misalignment in 0usize..64,
-            seed in any::<u64>(),
-        ) {
-            let mut state = seed | 1;
-            let mut byte = move || {
-                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                state.to_be_bytes()[0]
-            };
-            let codes: Vec<i8> = (0..dim).map(|_| byte().cast_signed()).collect();
-            let stride = dim.next_multiple_of(CODE_ALIGN_BYTES);
-            let memory: Vec<u8> = (0..misalignment + row_count * stride).map(|_| byte()).collect();
-            check_all_kernels(&codes, &memory[misalignment..], row_count)?;
-        }
-
-        #[test]
-        fn extremes_neither_saturate_nor_overflow(
-            dim in 1usize..2100,
-            code in prop_oneof![Just(i8::MIN), Just(-127i8), Just(127i8)],
-            byte in prop_oneof![Just(0u8), Just(1), Just(128), Just(255)],
-        ) {
-            let rows = vec![byte; 19 * dim.next_multiple_of(CODE_ALIGN_BYTES)];
-            check_all_kernels(&vec![code; dim], &rows, 19)?;
-        }
-    }
-
-    #[test]
-    fn the_longest_vectors_fit() {
-        for (code, byte) in [(127i8, 255u8), (-127, 255), (127, 0), (-127, 0)] {
-            check_all_kernels(&vec![code; MAX_DIM], &vec![byte; 2 * MAX_DIM], 2).unwrap();
-        }
-    }
-
-    #[test]
-    fn kernels_are_found_by_name() {
-        assert_eq!(Kernel::by_name("scalar"), Some(Kernel::Scalar));
-        assert_eq!(Kernel::by_name("abacus"), None);
-        for kernel in Kernel::supported() {
-            assert_eq!(Kernel::by_name(kernel.name()), Some(kernel));
-        }
-        assert_eq!(Kernel::active(), Kernel::supported()[0]);
-    }
-
-    #[test]
-    #[should_panic(expected = "whole rows")]
-    fn short_rows_are_refused() {
-        Kernel::active().dot_rows(&QueryCodes::new(&[1; 64]), &[0; 64], &mut [0; 2]);
-    }
-}
+mod tests;

@@ -1,0 +1,29 @@
+//! A bar that shows how far a long job is, where standard error is a terminal; elsewhere nothing is shown.
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Such a bar; gone when dropped.
+pub struct Progress(ProgressBar);
+
+impl Progress {
+    /// A bar for a job over so many bytes.
+    pub fn new(doing: &'static str, total_bytes: u64) -> Self {
+        let style =
+            ProgressStyle::with_template("{msg} {bar:40} {percent:>3} % of {total_bytes}, {eta} left");
+        let bar = ProgressBar::new(total_bytes);
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_message(doing);
+        Self(bar)
+    }
+
+    /// So many more bytes are done.
+    pub fn add(&self, bytes: u64) {
+        self.0.inc(bytes);
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}

@@ -1,0 +1,223 @@
+//! What a search has found so far, and how it comes to its answer.
+//!
+//! Usually the rows with the best scores from codes are scored again from their originals, a few times as many as are
+//! wanted. An exact search is proved: `Bounds` says between which a row's true score lies, so a row whose highest possible
+//! score is below the k-th best lowest one cannot be among the best. All others are scored again.
+
+use super::RowId;
+use super::search::{Hit, Hits, SearchRequest};
+use crate::vector::arena::Run;
+use crate::vector::bounds::Bounds;
+use crate::vector::{Query, TopK};
+
+/// Candidates that are scored again from their originals, for each result asked for.
+const RESCORE_FACTOR: usize = 4;
+/// Candidates that are scored again at least.
+const MIN_RESCORED: usize = 40;
+/// Candidates of an exact search from which on those that have fallen out are dropped.
+const MIN_DROPPED: usize = 4096;
+
+/// See the module's text.
+pub(super) struct Found {
+    /// The best scores from codes; for a proof, the best of the lowest possible true scores.
+    pub best: TopK,
+    /// For a proof: rows that may be among the best, with the highest possible score.
+    candidates: Vec<(f32, u64)>,
+    /// When candidates are looked through next.
+    drop_at: usize,
+}
+
+impl Found {
+    pub fn new(request: &SearchRequest) -> Self {
+        let wanted = request.count.saturating_mul(RESCORE_FACTOR).max(MIN_RESCORED).max(request.effort);
+        let kept = if request.exact { request.count } else { wanted };
+        Self { best: TopK::new(kept), candidates: Vec::new(), drop_at: MIN_DROPPED }
+    }
+
+    /// Adds what another thread has found.
+    pub fn merge(&mut self, other: Self) {
+        self.best.merge(other.best);
+        self.candidates.extend(other.candidates);
+    }
+
+    /// Takes the best of neighbouring rows.
+    pub fn pick(&mut self, query: &Query, rows: &Run<'_>, live: &[u64], first_row: u64) {
+        let best = &mut self.best;
+        query.scan(rows, live, best.threshold(), &mut |at, score| {
+            best.push(score, first_row + at as u64);
+            best.threshold()
+        });
+    }
+
+    /// Takes those of neighbouring rows that may be among the best.
+    pub fn prove(&mut self, query: &Query, rows: &Run<'_>, live: &[u64], first_row: u64) {
+        let bounds = Bounds::new(query);
+        let (residual, norm) = (largest(rows.residuals), largest(rows.norms));
+        let Self { best, candidates, .. } = self;
+        let needed = bounds.needed(best.threshold(), residual, norm);
+        query.scan(rows, live, needed, &mut |at, score| {
+            let (low, high) = bounds.around(score, rows.residuals[at], rows.norms[at]);
+            if high >= best.threshold() {
+                candidates.push((high, first_row + at as u64));
+                best.push(low, first_row + at as u64);
+            }
+            bounds.needed(best.threshold(), residual, norm)
+        });
+        if self.candidates.len() >= self.drop_at {
+            let threshold = self.best.threshold();
+            self.candidates.retain(|(high, _)| *high >= threshold);
+            self.drop_at = MIN_DROPPED.max(2 * self.candidates.len());
+        }
+    }
+
+    /// The rows to be scored again, ascending, so that originals are read in their order.
+    fn doubtful(self, request: &SearchRequest) -> Vec<u64> {
+        let mut rows: Vec<u64> = if request.exact {
+            let lowest = self.best.kth().unwrap_or(f32::NEG_INFINITY);
+            self.candidates.into_iter().filter(|(high, _)| *high >= lowest).map(|(_, row)| row).collect()
+        } else {
+            self.best.into_sorted().into_iter().map(|(_, row)| row).collect()
+        };
+        rows.sort_unstable();
+        rows
+    }
+
+    /// The answer.
+    pub fn finish(self, request: &SearchRequest) -> Hits {
+        let mut best = TopK::new(request.count);
+        for row in self.doubtful(request) {
+            best.push(request.query.exact(&request.collection.vector(RowId(row))?), row);
+        }
+        let best = best.into_sorted();
+        Ok(best.into_iter().map(|(score, row)| Hit { row: RowId(row), score }).collect())
+    }
+}
+
+/// The largest of numbers that are not negative: their bits are ordered like the numbers, and compared many at a time.
+fn largest(values: &[f32]) -> f32 {
+    f32::from_bits(values.iter().fold(0, |largest, value| largest.max(value.to_bits())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::collection::search::{Pass, search};
+    use crate::collection::{AttributeChange, Collection, Encoded, Params, TextChange};
+    use crate::vector::{Layout, Metric, Quantization, exact};
+
+    const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Ip, Metric::L2];
+
+    fn collection(layout: Layout, vectors: &[Vec<f32>]) -> Arc<Collection> {
+        let mut collection = Collection::new(0, Params::new(layout));
+        for (at, vector) in vectors.iter().enumerate() {
+            let encoded = Encoded::new(&collection.params, vector);
+            collection.put(&at.to_be_bytes(), vector, &encoded, &AttributeChange::Keep, &TextChange::Keep);
+        }
+        Arc::new(collection)
+    }
+
+    fn request(collection: &Arc<Collection>, query: &[f32], count: usize) -> SearchRequest {
+        let query = Query::new(&collection.params.layout, query);
+        SearchRequest {
+            collection: Arc::clone(collection),
+            query,
+            count,
+            effort: 0,
+            exact: true,
+            filter: None,
+        }
+    }
+
+    /// The best by f64 arithmetic over all vectors, equal scores by number.
+    fn best(metric: Metric, vectors: &[Vec<f32>], query: &[f32], count: usize) -> Vec<(f32, usize)> {
+        let score = |vector: &[f32]| {
+            let (dot, norms) = (exact::dot(query, vector), exact::norm(query) * exact::norm(vector));
+            exact::to_f32(match metric {
+                Metric::Cosine if norms > 0.0 => (dot / norms).clamp(-1.0, 1.0),
+                Metric::Cosine => 0.0,
+                Metric::Ip => dot,
+                Metric::L2 => -exact::squared_distance(query, vector),
+            })
+        };
+        let mut all: Vec<_> =
+            vectors.iter().enumerate().map(|(at, vector)| (score(vector) + 0.0, at)).collect();
+        all.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        all.truncate(count);
+        all
+    }
+
+    fn check(layout: Layout, vectors: &[Vec<f32>], query: &[f32], count: usize) -> Result<(), TestCaseError> {
+        let collection = collection(layout, vectors);
+        let hits = search(vec![request(&collection, query, count)]).pop().unwrap().unwrap();
+        let name = |hit: &Hit| usize::from_be_bytes(collection.name(hit.row).try_into().unwrap());
+        let hits: Vec<(f32, usize)> = hits.iter().map(|hit| (hit.score, name(hit))).collect();
+        prop_assert_eq!(hits, best(layout.metric, vectors, query, count), "{:?}", layout);
+        Ok(())
+    }
+
+    /// Vectors around a few centres, some of them equal, some zero, some with outliers, of all sizes.
+    fn vectors() -> impl Strategy<Value = Vec<Vec<f32>>> {
+        let row = (0..5usize, 0..40u32, prop_oneof![6 => Just(0i32), 1 => -42..37], 0..20usize);
+        (2..40usize, proptest::collection::vec(row, 1..300)).prop_map(|(dim, rows)| {
+            let component = |centre: usize, noise: u32, size: i32, outlier: usize, at: usize| {
+                let base = ((centre * 31 + at) as f32 * 0.7).sin();
+                let noise = ((noise as usize * 17 + at) as f32 * 1.3).sin() * 0.01;
+                let factor = if at == outlier { 50.0 } else { 1.0 };
+                if centre == 4 && outlier == 0 { 0.0 } else { (base + noise) * factor * 10f32.powi(size) }
+            };
+            let vector = |&(centre, noise, size, outlier): &(usize, u32, i32, usize)| {
+                (0..dim).map(|at| component(centre, noise, size, outlier, at)).collect()
+            };
+            rows.iter().map(vector).collect()
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn exact_answers_equal_brute_force(
+            vectors in vectors(),
+            query in any::<prop::sample::Index>(),
+            metric in 0usize..3,
+            quantization in
+                prop_oneof![4 => Just(Quantization::Int8), 1 => Just(Quantization::F32), 1 => Just(Quantization::Bin)],
+            count in prop_oneof![Just(1usize), 1..20usize, Just(1000)],
+        ) {
+            let layout = Layout { dim: vectors[0].len(), metric: METRICS[metric], quantization };
+            let query = &vectors[query.index(vectors.len())];
+            check(layout, &vectors, query, count)?;
+        }
+    }
+
+    #[test]
+    fn a_proof_reads_few_originals() {
+        // 4,000 vectors around 40 centres, of different norms.
+        let mut state = 1u64;
+        let mut noise = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            f32::from(u16::try_from(state >> 48).unwrap()) / 65_536.0 - 0.5
+        };
+        let centres: Vec<Vec<f32>> = (0..40).map(|_| (0..32).map(|_| noise()).collect()).collect();
+        let vectors: Vec<Vec<f32>> = (0..4000)
+            .map(|at| {
+                centres[at % 40].iter().map(|x| (x + noise() * 0.3) * (1.0 + (at % 7) as f32 * 0.1)).collect()
+            })
+            .collect();
+        for metric in METRICS {
+            let layout = Layout { dim: 32, metric, quantization: Quantization::Int8 };
+            let collection = collection(layout, &vectors);
+            for query in vectors.iter().step_by(400) {
+                let pass = Pass::new(vec![request(&collection, query, 10)]);
+                let (found, request) = pass.scan_alone();
+                let rows = found.doubtful(request).len();
+                assert!((10..200).contains(&rows), "{metric:?}: {rows} of 4,000 originals are read");
+            }
+            check(layout, &vectors, &vectors[7], 10).unwrap();
+        }
+    }
+}
