@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use vecdis::collection::filter::Filter;
 use vecdis::collection::{
-    AttributeChange, Attributes, Chunk, Collection, Encoded, Params, columns, live_offsets,
+    AttributeChange, Attributes, Chunk, Collection, Encoded, Params, TextChange, columns, live_offsets,
 };
 use vecdis::vector::{Layout, Metric, Quantization};
 
@@ -100,7 +100,7 @@ fn collection(rows: usize) -> Collection {
             TAGS[random(4)],
         );
         let attributes = AttributeChange::Set(Some(Attributes::from(attributes.as_bytes())));
-        collection.put(format!("{row}").as_bytes(), &[1.0], &encoded, &attributes);
+        collection.put(format!("{row}").as_bytes(), &[1.0], &encoded, &attributes, &TextChange::Keep);
     }
     collection
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use vecdis::collection::search::{Hit, SearchRequest, search};
-use vecdis::collection::{AttributeChange, Collection, Encoded, Params};
+use vecdis::collection::{AttributeChange, Collection, Encoded, Params, TextChange};
 use vecdis::vector::{Layout, Metric, Quantization, Query};
 
 const QUERIES_MAX: usize = 1000;
@@ -36,7 +36,7 @@ fn measure(metric: Metric, base: &[Vec<f32>], queries: &[Vec<f32>], count: usize
     let mut collection = Collection::new(0, Params::new(layout));
     for (at, vector) in base.iter().enumerate() {
         let encoded = Encoded::new(&collection.params, vector);
-        collection.put(&at.to_be_bytes(), vector, &encoded, &AttributeChange::Keep);
+        collection.put(&at.to_be_bytes(), vector, &encoded, &AttributeChange::Keep, &TextChange::Keep);
     }
     let collection = Arc::new(collection);
     let run = |exact: bool| -> Vec<Vec<Hit>> {

@@ -25,6 +25,12 @@ pub struct Metrics {
     pub search_passes: AtomicU64,
     /// Searches answered by those passes.
     pub searches: AtomicU64,
+    /// Texts embedded by a model.
+    pub embedded_texts: AtomicU64,
+    /// Tokens of these texts.
+    pub embedded_tokens: AtomicU64,
+    /// Texts whose vectors were found in the cache.
+    pub embedding_cache_hits: AtomicU64,
 }
 
 impl Metrics {

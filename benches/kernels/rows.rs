@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use vecdis::collection::search::{Hits, Pass, SearchRequest};
-use vecdis::collection::{AttributeChange, Collection, Encoded, Params};
+use vecdis::collection::{AttributeChange, Collection, Encoded, Params, TextChange};
 use vecdis::vector::arena::Run;
 use vecdis::vector::{Layout, Metric, Quantization, Query};
 
@@ -21,7 +21,13 @@ pub fn load(vectors: &Vectors) -> Arc<Collection> {
     let mut collection = Collection::new(1, params);
     for (row, vector) in vectors.rows().enumerate() {
         let name = row.to_string();
-        collection.put(name.as_bytes(), vector, &Encoded::new(&params, vector), &AttributeChange::Keep);
+        collection.put(
+            name.as_bytes(),
+            vector,
+            &Encoded::new(&params, vector),
+            &AttributeChange::Keep,
+            &TextChange::Keep,
+        );
         if (row + 1) % PUBLISHED_ROWS == 0 {
             publish(&mut collection);
         }

@@ -7,7 +7,7 @@ use super::CliError;
 
 /// A subcommand: everything there is to know about it.
 pub struct Subcommand {
-    /// Its name, the first argument.
+    /// Its name, the first argument or the first two.
     pub name: &'static str,
     /// The words it takes.
     pub words: &'static [&'static str],
@@ -34,6 +34,11 @@ pub struct Arguments {
 }
 
 impl Arguments {
+    /// The word at that place.
+    pub fn word(&self, at: usize) -> &str {
+        self.words.get(at).map_or("", String::as_str)
+    }
+
     /// The word at that place, as a path.
     pub fn path(&self, at: usize) -> PathBuf {
         self.words.get(at).map(PathBuf::from).unwrap_or_default()

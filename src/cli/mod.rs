@@ -5,10 +5,11 @@ mod backup;
 mod check;
 pub mod child;
 pub mod client;
-pub mod colours;
 pub mod demo;
+mod model;
 mod progress;
 mod repair;
+pub mod sentences;
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -22,8 +23,17 @@ use crate::store::StoreError;
 use arguments::Subcommand;
 
 /// All subcommands.
-static SUBCOMMANDS: &[Subcommand] =
-    &[demo::SUBCOMMAND, check::SUBCOMMAND, repair::SUBCOMMAND, backup::BACKUP, backup::RESTORE];
+static SUBCOMMANDS: &[Subcommand] = &[
+    demo::SUBCOMMAND,
+    check::SUBCOMMAND,
+    repair::SUBCOMMAND,
+    backup::BACKUP,
+    backup::RESTORE,
+    model::ADD,
+    model::LIST,
+    model::REMOVE,
+    model::VERIFY,
+];
 
 /// Width of the usage of a subcommand in the list of all; what it does stands beside a shorter one, else below.
 const USAGE_COLUMNS: usize = 28;
@@ -68,6 +78,9 @@ pub enum CliError {
     /// A file cannot be read or written.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// A model cannot be added, removed or verified.
+    #[error("{0}")]
+    Model(String),
     /// The server did not start.
     #[error("the server did not start: {0}")]
     Start(String),
@@ -84,10 +97,13 @@ impl CliError {
 /// `None` when they ask for the server.
 pub fn run(args: &[String]) -> Option<ExitCode> {
     let (first, rest) = args.split_first()?;
-    let subcommand = SUBCOMMANDS.iter().find(|subcommand| subcommand.name == first);
+    let (subcommand, rest) = find(first, rest);
     let done = match (first.as_str(), subcommand) {
         ("-v" | "--version", _) => print(&version()),
         ("-h" | "--help", _) => print(&help()),
+        (_, None) if SUBCOMMANDS.iter().any(|one| one.name.starts_with(&format!("{first} "))) => {
+            Err(CliError::Usage(format!("{first} takes another word; see vecdis --help")))
+        }
         (_, None) => return None,
         (_, Some(subcommand)) if matches!(rest, [word] if word == "--help" || word == "-h") => {
             print(&subcommand.help())
@@ -98,6 +114,16 @@ pub fn run(args: &[String]) -> Option<ExitCode> {
         let _ = writeln!(io::stderr(), "vecdis: {error}");
         ExitCode::from(subcommand.map_or(1, |subcommand| subcommand.failure_code))
     }))
+}
+
+/// The subcommand that is named by the first word or the first two, and the words behind its name.
+fn find<'a>(first: &str, rest: &'a [String]) -> (Option<&'static Subcommand>, &'a [String]) {
+    let long = rest.first().map(|second| format!("{first} {second}"));
+    let named = |name: &str| SUBCOMMANDS.iter().find(|subcommand| subcommand.name == name);
+    match long.as_deref().and_then(named) {
+        Some(found) => (Some(found), &rest[1..]),
+        None => (named(first), rest),
+    }
 }
 
 /// `println!` would panic on a closed standard output (`vecdis --help | head -1`).

@@ -9,13 +9,18 @@ use super::columns::Columns;
 use super::filter_cache::{self, FilterCache};
 use super::names::NameOrder;
 use super::sealed::SealedRows;
-use super::{CollectionError, MAX_CHUNK_NAME_BYTES, MAX_CHUNK_ORIGINAL_BYTES, Params, set_bits};
+use super::{
+    CollectionError, MAX_CHUNK_NAME_BYTES, MAX_CHUNK_ORIGINAL_BYTES, MAX_CHUNK_TEXT_BYTES, Params, set_bits,
+};
 use crate::disk::DiskError;
 use crate::vector::arena::{MAX_ROWS, NewRow, RowArena, RowShape, Run};
 use crate::vector::quant::{self, Scalars};
 
 /// An element's attributes: any bytes.
 pub type Attributes = Arc<[u8]>;
+
+/// An element's text: any bytes.
+pub type Text = Arc<[u8]>;
 
 /// Edited rows that a chunk has at least before its columns are renewed, and the part of its rows that they are then.
 const MIN_EDITED: usize = 64;
@@ -85,6 +90,14 @@ impl Rows {
         }
     }
 
+    /// The text that was sealed with a row.
+    fn sealed_text(&self, offset: usize) -> Result<Option<&[u8]>, CollectionError> {
+        match self {
+            Self::Memory(_) => Ok(None),
+            Self::Sealed(rows) => rows.text(offset),
+        }
+    }
+
     /// Rows that exist, published or not.
     pub fn len(&self) -> usize {
         match self {
@@ -114,6 +127,10 @@ pub struct Chunk {
     pub live_rows: usize,
     /// Attributes set since the rows were sealed (all of them while in memory); `None` hides a sealed one.
     pub overlay: OrdMap<u16, Option<Attributes>>,
+    /// Texts of rows in memory; a row keeps its text for life.
+    pub texts: OrdMap<u16, Text>,
+    /// Bytes of these texts, dead rows' too.
+    pub text_bytes: usize,
     /// No row is added any more.
     pub closed: bool,
     /// The order of the rows' names.
@@ -141,6 +158,8 @@ impl Chunk {
             live: Arc::default(),
             live_rows: 0,
             overlay: OrdMap::new(),
+            texts: OrdMap::new(),
+            text_bytes: 0,
             closed: false,
             name_order: Arc::default(),
             attribute_changes: 0,
@@ -157,7 +176,9 @@ impl Chunk {
             return None;
         };
         let original_bytes = size_of_val(row.original) * arena.len();
-        let full = original_bytes >= MAX_CHUNK_ORIGINAL_BYTES || arena.name_bytes() >= MAX_CHUNK_NAME_BYTES;
+        let full = original_bytes >= MAX_CHUNK_ORIGINAL_BYTES
+            || arena.name_bytes() >= MAX_CHUNK_NAME_BYTES
+            || self.text_bytes >= MAX_CHUNK_TEXT_BYTES;
         let Some(at) = (if self.closed || full { None } else { arena.push(row) }) else {
             self.closed = true;
             return None;
@@ -171,9 +192,9 @@ impl Chunk {
         u16::try_from(at).ok()
     }
 
-    /// Whether it grows and has at least that many bytes of originals (as if it kept them).
+    /// Whether it grows and has at least that many bytes of originals (as if it kept them) and texts.
     pub fn has_grown(&self, params: &Params, size_bytes: usize) -> bool {
-        !self.closed && self.len * params.layout.dim * size_of::<f32>() >= size_bytes
+        !self.closed && self.len * params.layout.dim * size_of::<f32>() + self.text_bytes >= size_bytes
     }
 
     /// Puts back which rows are live. False if the bitmap is not one of this many rows.
@@ -199,6 +220,7 @@ impl Chunk {
         Arc::make_mut(&mut self.live)[at / 64] &= !(1 << (at % 64));
         self.live_rows -= 1;
         self.overlay.remove(&offset);
+        self.texts.remove(&offset);
     }
 
     /// Attributes of a row's element.
@@ -272,6 +294,34 @@ impl Chunk {
         }
     }
 
+    /// Text of a row's element.
+    ///
+    /// # Errors
+    /// When the file that holds it is damaged there.
+    pub fn text(&self, offset: u16) -> Result<Option<&[u8]>, CollectionError> {
+        match self.texts.get(&offset) {
+            Some(text) => Ok(Some(text)),
+            None => self.rows.sealed_text(usize::from(offset)),
+        }
+    }
+
+    /// Text of a row's element to keep; shares memory where it can.
+    ///
+    /// # Errors
+    /// When the file that holds it is damaged there.
+    pub fn shared_text(&self, offset: u16) -> Result<Option<Text>, CollectionError> {
+        match self.texts.get(&offset) {
+            Some(text) => Ok(Some(Arc::clone(text))),
+            None => Ok(self.rows.sealed_text(usize::from(offset))?.map(Text::from)),
+        }
+    }
+
+    /// Gives a new row in memory its text.
+    pub fn set_text(&mut self, offset: u16, text: Text) {
+        self.text_bytes += text.len();
+        self.texts.insert(offset, text);
+    }
+
     /// Puts sealed rows in the place of the rows in memory they were written from. `sealed_overlay` is the overlay that
     /// was written with them: what has not changed since is dropped from this version's overlay.
     pub fn adopt(&mut self, rows: Arc<Rows>, sealed_overlay: &OrdMap<u16, Option<Attributes>>) {
@@ -292,6 +342,8 @@ impl Chunk {
             }
         }
         self.overlay = overlay;
+        // They are in the file now.
+        self.texts = OrdMap::new();
         self.rows = rows;
         self.closed = true;
     }
@@ -332,12 +384,14 @@ impl Chunk {
             Rows::Sealed(_) => 0,
         };
         let attributes: usize = self.overlay.values().flatten().map(|value| value.len()).sum();
+        let texts: usize = self.texts.values().map(|text| text.len()).sum();
         size_of::<Self>()
             + SHARED_BYTES
             + rows
             + self.live.capacity() * 8
-            + self.overlay.len() * OVERLAY_ENTRY_BYTES
+            + (self.overlay.len() + self.texts.len()) * OVERLAY_ENTRY_BYTES
             + attributes
+            + texts
             + self.name_order.size_bytes()
             + self.filters.size_bytes()
             + self.columns.size_bytes()

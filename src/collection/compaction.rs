@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
-use super::chunk::{Attributes, Chunk, Rows};
+use super::chunk::{Attributes, Chunk, Rows, Text};
 use super::ids::hash_name;
-use super::sealed::ArraysV1;
+use super::sealed::ArraysV2;
 use super::{Collection, CollectionError, MAX_CHUNK_ORIGINAL_BYTES, Params, RowId, live_offsets};
 use crate::vector::arena::{MAX_ROWS, RowArena};
 
@@ -22,7 +22,7 @@ const MIN_SHORT_CHUNKS: usize = 4;
 /// Rows copied out of some chunks, and where each was.
 pub struct Moved {
     /// The copies.
-    pub rows: ArraysV1,
+    pub rows: ArraysV2,
     /// Where each row was.
     pub from: Vec<RowId>,
 }
@@ -62,7 +62,7 @@ fn capacity_rows(params: &Params) -> usize {
 /// When a row cannot be read, or names or attributes are too long together.
 pub fn gather(collection: &Collection, numbers: &[u32]) -> Result<Moved, CollectionError> {
     let shape = collection.params.row_shape();
-    let mut moved = Moved { rows: ArraysV1::new(), from: Vec::new() };
+    let mut moved = Moved { rows: ArraysV2::new(), from: Vec::new() };
     for chunk in collection.chunks.iter().filter(|chunk| numbers.contains(&chunk.number)) {
         for offset in live_offsets(chunk) {
             moved.rows.push(chunk, offset, shape)?;
@@ -106,11 +106,16 @@ impl Collection {
         }
         let mut live = vec![0u64; from.len().div_ceil(64)];
         let mut overlay: OrdMap<u16, Option<Attributes>> = OrdMap::new();
+        let mut texts: Vec<(u16, Text)> = Vec::new();
         for (at, (&old, offset)) in from.iter().zip(0..=u16::MAX).enumerate() {
             let Some(chunk) = self.chunk(old).filter(|chunk| chunk.is_live(old.offset())) else { continue };
             live[at / 64] |= 1 << (at % 64);
             if chunk.attributes(old.offset()) != rows.sealed_attributes(at) {
                 overlay.insert(offset, chunk.shared_attributes(old.offset()));
+            }
+            // It could be read when the rows were copied.
+            if let (Rows::Memory(_), Ok(Some(text))) = (&*rows, chunk.shared_text(old.offset())) {
+                texts.push((offset, text));
             }
         }
         // The names first: they are looked up where the rows were.
@@ -123,6 +128,9 @@ impl Collection {
         let closed = matches!(*rows, Rows::Sealed(_));
         let empty = Chunk::new(number, self.params.row_shape());
         let mut chunk = Chunk { rows, len: from.len(), overlay, closed, ..empty };
+        for (offset, text) in texts {
+            chunk.set_text(offset, text);
+        }
         if chunk.set_live(live) && chunk.live_rows > 0 {
             let at = self.chunks.partition_point(|other| other.number < number);
             self.chunks.insert(at, Arc::new(chunk));

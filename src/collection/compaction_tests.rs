@@ -2,7 +2,7 @@
 
 use super::super::tests::{Model, check, params, publish, put};
 use super::*;
-use crate::collection::{AttributeChange, Found};
+use crate::collection::{AttributeChange, Found, TextChange};
 use crate::vector::Quantization;
 
 fn text(value: u32) -> Option<Option<String>> {
@@ -107,7 +107,7 @@ fn a_chunk_that_grows_is_rewritten_when_half_of_it_is_dead() {
     let change = AttributeChange::Keep;
     let vector = vec![0.5; 8];
     let encoded = crate::collection::Encoded::new(&collection.params, &vector);
-    collection.put(b"one more", &vector, &encoded, &change);
+    collection.put(b"one more", &vector, &encoded, &change, &TextChange::Keep);
     assert_eq!(collection.chunks.len(), 1, "the rewritten chunk grows on");
     assert_eq!(collection.rows(), 21);
 }

@@ -106,7 +106,7 @@ mod tests {
 
     use super::*;
     use crate::collection::search::{Pass, search};
-    use crate::collection::{AttributeChange, Collection, Encoded, Params};
+    use crate::collection::{AttributeChange, Collection, Encoded, Params, TextChange};
     use crate::vector::{Layout, Metric, Quantization, exact};
 
     const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Ip, Metric::L2];
@@ -115,7 +115,7 @@ mod tests {
         let mut collection = Collection::new(0, Params::new(layout));
         for (at, vector) in vectors.iter().enumerate() {
             let encoded = Encoded::new(&collection.params, vector);
-            collection.put(&at.to_be_bytes(), vector, &encoded, &AttributeChange::Keep);
+            collection.put(&at.to_be_bytes(), vector, &encoded, &AttributeChange::Keep, &TextChange::Keep);
         }
         Arc::new(collection)
     }

@@ -26,11 +26,12 @@ use imbl::OrdMap;
 use thiserror::Error;
 
 use crate::disk::DiskError;
+use crate::embed::ModelId;
 use crate::vector::arena::{NewRow, RowShape};
 use crate::vector::kernel;
 use crate::vector::quant::{self, Scalars};
 use crate::vector::{Layout, Metric};
-pub use chunk::{Attributes, Chunk, Rows};
+pub use chunk::{Attributes, Chunk, Rows, Text};
 use ids::{Entry, IdTable, PendingIds, hash_name};
 
 /// A chunk is full at this many bytes of originals (or at 65,536 rows).
@@ -43,6 +44,11 @@ pub const MAX_DIMENSION: usize = 65_536;
 pub const MAX_ELEMENT_BYTES: usize = 64 << 10;
 /// Bytes an element's attributes may have.
 pub const MAX_ATTRIBUTE_BYTES: usize = 1 << 20;
+
+/// A chunk is full at this many bytes of texts.
+pub const MAX_CHUNK_TEXT_BYTES: usize = 1 << 30;
+/// Bytes an element's text may have.
+pub const MAX_TEXT_BYTES: usize = 1 << 20;
 
 /// What can be wrong with a collection's data.
 #[derive(Debug, Error)]
@@ -87,6 +93,10 @@ pub enum Tag {
     AttributeStarts = 9,
     /// Attributes, each with a byte 1 in front; a row without has no byte.
     Attributes = 10,
+    /// Where each row's text begins (u32, one more than rows). Only where a row has one, as is the next.
+    TextStarts = 11,
+    /// Texts, each with a byte 1 in front; a row without has no byte.
+    Texts = 12,
 }
 
 /// Number of a row in its collection: chunk number << 16 | offset in the chunk.
@@ -206,6 +216,15 @@ pub enum AttributeChange {
     Set(Option<Attributes>),
 }
 
+/// What an addition does to an element's text.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TextChange {
+    /// Leave it as it is.
+    Keep,
+    /// Replace or remove it.
+    Set(Option<Text>),
+}
+
 /// Answer of a look-up by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
@@ -234,6 +253,8 @@ pub struct Collection {
     pub next_chunk: u32,
     /// Elements that have attributes.
     pub attributes_count: u64,
+    /// The model that embeds its texts.
+    pub model: Option<Arc<ModelId>>,
     ids: Arc<RwLock<IdTable>>,
     pending: PendingIds,
 }
@@ -249,6 +270,7 @@ impl Collection {
             chunks: Vec::new(),
             next_chunk: 0,
             attributes_count: 0,
+            model: None,
             ids: Arc::default(),
             pending: PendingIds::default(),
         }
@@ -347,6 +369,14 @@ impl Collection {
         self.live_chunk(row).attributes(row.offset())
     }
 
+    /// Text of a live row's element.
+    ///
+    /// # Errors
+    /// When the file that holds it is damaged there.
+    pub fn text(&self, row: RowId) -> Result<Option<&[u8]>, CollectionError> {
+        self.live_chunk(row).text(row.offset())
+    }
+
     /// Vector of a live row: its original, or what its codes stand for where no originals are kept.
     ///
     /// # Errors
@@ -385,12 +415,20 @@ impl Collection {
         vector: &[f32],
         encoded: &Encoded,
         attributes: &AttributeChange,
+        text: &TextChange,
     ) -> bool {
         let current = self.find_private(element);
         let kept = current.and_then(|row| self.live_chunk(row).shared_attributes(row.offset()));
         let attributes = match attributes {
             AttributeChange::Keep => kept.clone(),
             AttributeChange::Set(value) => value.clone(),
+        };
+        let text = match text {
+            // A text that cannot be read any more is not carried over: the new row is sound.
+            TextChange::Keep => {
+                current.and_then(|row| self.live_chunk(row).shared_text(row.offset()).unwrap_or_default())
+            }
+            TextChange::Set(value) => value.clone(),
         };
         let row = self.append(&NewRow {
             codes: &encoded.codes,
@@ -405,6 +443,9 @@ impl Collection {
         if attributes.is_some() {
             self.chunk_mut(row).set_attributes(row.offset(), attributes);
             self.attributes_count += 1;
+        }
+        if let Some(text) = text {
+            self.chunk_mut(row).set_text(row.offset(), text);
         }
         current.is_none()
     }

@@ -1,12 +1,12 @@
 //! What can be read of a chunk's file some sections of which are damaged.
 //!
 //! A row is read if its name and its vector can be proved good. Codes and scalars follow from the vector, so their
-//! damage loses nothing, except where no originals are kept. Attributes that cannot be read are lost alone.
+//! damage loses nothing, except where no originals are kept. Attributes and texts that cannot be read are lost alone.
 
 use imbl::OrdMap;
 
-use super::chunk::Attributes;
-use super::sealed::{Strings, as_floats};
+use super::chunk::{Attributes, Text};
+use super::sealed::{Strings, Texts, as_floats};
 use super::{Params, Tag};
 use crate::disk::sections::{LazySection, SectionFile};
 use crate::vector::quant::{self, Scalars};
@@ -27,6 +27,8 @@ pub struct SalvagedRow {
     pub vector: Vec<f32>,
     /// Attributes.
     pub attributes: Option<Attributes>,
+    /// Text.
+    pub text: Option<Text>,
 }
 
 /// What could be read and what not.
@@ -40,6 +42,8 @@ pub struct Salvage {
     pub unnamed: usize,
     /// Names of elements whose attributes, if they had any, are lost.
     pub without_attributes: Vec<Vec<u8>>,
+    /// Names of elements whose texts, if they had any, are lost.
+    pub without_text: Vec<Vec<u8>>,
 }
 
 /// Where vectors come from.
@@ -61,6 +65,7 @@ pub fn salvage_rows(
     let vectors = Vectors::open(file, params, view.len);
     let names = Strings::open(file, Tag::NameStarts, Tag::Names, view.len);
     let sealed_attributes = Strings::open(file, Tag::AttributeStarts, Tag::Attributes, view.len);
+    let texts = Texts::open(file, view.len).ok();
     let mut salvage = Salvage::default();
     let live = |at: &usize| view.live.get(at / 64).is_some_and(|word| word & (1 << (at % 64)) != 0);
     for at in (0..view.len).filter(live) {
@@ -81,7 +86,16 @@ pub fn salvage_rows(
                 None
             }
         };
-        salvage.rows.push(SalvagedRow { name, vector, attributes });
+        let text = match &texts {
+            Some(Some(texts)) => texts.get(at).map(|text| text.map(Text::from)).ok(),
+            Some(None) => Some(None),
+            None => None,
+        };
+        let text = text.unwrap_or_else(|| {
+            salvage.without_text.push(name.clone());
+            None
+        });
+        salvage.rows.push(SalvagedRow { name, vector, attributes, text });
     }
     salvage
 }

@@ -22,6 +22,33 @@ pub struct SealedRows {
     originals: Originals,
     names: Strings,
     attributes: Strings,
+    texts: Option<Texts>,
+}
+
+/// Texts: where each begins, verified when the file was opened; the bytes where they are touched.
+pub(super) struct Texts {
+    starts: Bytes,
+    bytes: LazySection,
+}
+
+impl Texts {
+    /// The texts of a file with `len` rows: none if it has no section of them; an error if those do not fit together.
+    pub(super) fn open(file: &SectionFile, len: usize) -> Result<Option<Self>, &'static str> {
+        match (file.section(Tag::TextStarts as u32), file.lazy_section(Tag::Texts as u32)) {
+            (Some(starts), Some(bytes)) if are_sound(&starts, len, bytes.len()) => {
+                Ok(Some(Self { starts, bytes }))
+            }
+            (None, None) => Ok(None),
+            _ => Err("its texts overlap or are cut"),
+        }
+    }
+
+    /// The text of a row. The first byte says that there is one, which may be empty.
+    pub(super) fn get(&self, offset: usize) -> Result<Option<&[u8]>, DiskError> {
+        let starts: &[u32] = bytemuck::cast_slice(&self.starts);
+        let text = self.bytes.read(starts[offset] as usize..starts[offset + 1] as usize)?;
+        Ok(text.get(1..))
+    }
 }
 
 enum Originals {
@@ -42,24 +69,24 @@ impl Strings {
     pub(super) fn open(file: &SectionFile, starts: Tag, bytes: Tag, len: usize) -> Option<Self> {
         let section = |tag: Tag| file.section(tag as u32).unwrap_or_default();
         let strings = Self { starts: section(starts), bytes: section(bytes) };
-        strings.is_sound(len).then_some(strings)
+        are_sound(&strings.starts, len, strings.bytes.len()).then_some(strings)
     }
 
     pub(super) fn get(&self, index: usize) -> &[u8] {
         let starts: &[u32] = bytemuck::cast_slice(&self.starts);
         &self.bytes[starts[index] as usize..starts[index + 1] as usize]
     }
+}
 
-    /// Whether there are `len` strings that lie one after the other inside the bytes.
-    fn is_sound(&self, len: usize) -> bool {
-        match bytemuck::try_cast_slice::<u8, u32>(&self.starts) {
-            Ok(starts) => {
-                starts.len() == len + 1
-                    && starts.is_sorted()
-                    && starts.last().is_some_and(|&end| end as usize <= self.bytes.len())
-            }
-            Err(_) => false,
+/// Whether these are the starts of `len` strings that lie one after the other inside that many bytes.
+fn are_sound(starts: &[u8], len: usize, size_bytes: usize) -> bool {
+    match bytemuck::try_cast_slice::<u8, u32>(starts) {
+        Ok(starts) => {
+            starts.len() == len + 1
+                && starts.is_sorted()
+                && starts.last().is_some_and(|&end| end as usize <= size_bytes)
         }
+        Err(_) => false,
     }
 }
 
@@ -86,6 +113,7 @@ impl SealedRows {
         let strings = |starts: Tag, bytes: Tag| {
             Strings::open(&file, starts, bytes, len).ok_or_else(|| damaged("its strings overlap or are cut"))
         };
+        let texts = Texts::open(&file, len).map_err(damaged)?;
         let codes = section(Tag::Codes);
         if codes.len() != len * shape.code_bytes {
             return Err(damaged("its codes do not have the size of its rows"));
@@ -111,6 +139,7 @@ impl SealedRows {
             originals,
             names: strings(Tag::NameStarts, Tag::Names)?,
             attributes: strings(Tag::AttributeStarts, Tag::Attributes)?,
+            texts,
             file,
         })
     }
@@ -135,12 +164,14 @@ impl SealedRows {
         self.len == 0
     }
 
-    /// Verifies what is verified only when it is touched: an error for each damaged block of originals.
+    /// Verifies what is verified only when it is touched: an error for each damaged block of originals and texts.
     pub fn damages(&self) -> Vec<DiskError> {
-        match &self.originals {
+        let mut damages = match &self.originals {
             Originals::Resident(_) => Vec::new(),
             Originals::Lazy(section) => section.damages(),
-        }
+        };
+        damages.extend(self.texts.iter().flat_map(|texts| texts.bytes.damages()));
+        damages
     }
 
     /// Codes of a row.
@@ -184,6 +215,14 @@ impl SealedRows {
         self.attributes.get(offset).get(1..)
     }
 
+    /// The text sealed with a row.
+    ///
+    /// # Errors
+    /// When the file is damaged there.
+    pub fn text(&self, offset: usize) -> Result<Option<&[u8]>, CollectionError> {
+        Ok(self.texts.as_ref().map_or(Ok(None), |texts| texts.get(offset))?)
+    }
+
     /// The first `len` rows as one run.
     pub fn run(&self, len: usize) -> Run<'_> {
         let originals = match &self.originals {
@@ -202,8 +241,7 @@ impl SealedRows {
     }
 }
 
-/// The arrays of a chunk as they are written: as sections of its file, or archived in the state file while the chunk is
-/// still partial.
+/// The arrays of a chunk as older state files have them: without texts.
 #[derive(Default, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct ArraysV1 {
     codes: Vec<u8>,
@@ -218,11 +256,26 @@ pub struct ArraysV1 {
     attributes: Vec<u8>,
 }
 
-impl ArraysV1 {
+/// The arrays of a chunk as they are written: as sections of its file, or archived in the state file while the chunk is
+/// still partial.
+#[derive(Default, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct ArraysV2 {
+    rows: ArraysV1,
+    text_starts: Vec<u32>,
+    texts: Vec<u8>,
+}
+
+impl From<ArraysV1> for ArraysV2 {
+    fn from(rows: ArraysV1) -> Self {
+        Self { text_starts: vec![0; rows.name_starts.len()], texts: Vec::new(), rows }
+    }
+}
+
+impl ArraysV2 {
     /// Copies a chunk's rows, dead ones too (rows keep their numbers).
     ///
     /// # Errors
-    /// When names or attributes are too long together for their 32-bit positions.
+    /// When the row cannot be read, or names, attributes or texts are too long together for their 32-bit positions.
     pub fn copy(chunk: &Chunk, shape: RowShape) -> Result<Self, CollectionError> {
         let mut arrays = Self::new();
         for (_, offset) in (0..chunk.len).zip(0..=u16::MAX) {
@@ -233,66 +286,81 @@ impl ArraysV1 {
 
     /// Without rows.
     pub fn new() -> Self {
-        Self { name_starts: vec![0], attribute_starts: vec![0], ..Self::default() }
+        ArraysV1 { name_starts: vec![0], attribute_starts: vec![0], ..ArraysV1::default() }.into()
     }
 
     /// Adds a copy of a chunk's row.
     ///
     /// # Errors
-    /// When the row cannot be read, or names or attributes are too long together for their 32-bit positions.
+    /// When the row cannot be read, or names, attributes or texts are too long together for their 32-bit positions.
     pub fn push(&mut self, chunk: &Chunk, offset: u16, shape: RowShape) -> Result<(), CollectionError> {
         let too_long = |_| CollectionError::TooLong;
         let at = usize::from(offset);
-        self.codes.extend_from_slice(chunk.rows.codes(at));
-        self.originals.extend_from_slice(chunk.rows.original(at)?);
+        self.rows.codes.extend_from_slice(chunk.rows.codes(at));
+        self.rows.originals.extend_from_slice(chunk.rows.original(at)?);
         let scalars = chunk.rows.scalars(at);
-        self.scales.push(scalars.scale);
-        self.norms.push(scalars.norm);
-        self.residuals.push(scalars.residual);
+        self.rows.scales.push(scalars.scale);
+        self.rows.norms.push(scalars.norm);
+        self.rows.residuals.push(scalars.residual);
         if shape.biased {
-            self.biases.push(scalars.bias);
+            self.rows.biases.push(scalars.bias);
         }
-        self.names.extend_from_slice(chunk.rows.name(at));
-        self.name_starts.push(u32::try_from(self.names.len()).map_err(too_long)?);
+        self.rows.names.extend_from_slice(chunk.rows.name(at));
+        self.rows.name_starts.push(u32::try_from(self.rows.names.len()).map_err(too_long)?);
         if let Some(attributes) = chunk.attributes(offset) {
-            self.attributes.push(1);
-            self.attributes.extend_from_slice(attributes);
+            self.rows.attributes.push(1);
+            self.rows.attributes.extend_from_slice(attributes);
         }
-        self.attribute_starts.push(u32::try_from(self.attributes.len()).map_err(too_long)?);
+        self.rows.attribute_starts.push(u32::try_from(self.rows.attributes.len()).map_err(too_long)?);
+        if let Some(text) = chunk.text(offset)? {
+            self.texts.push(1);
+            self.texts.extend_from_slice(text);
+        }
+        self.text_starts.push(u32::try_from(self.texts.len()).map_err(too_long)?);
         Ok(())
     }
 
     /// A row's codes, scalars, original and name; `None` if the arrays do not fit together.
     pub fn row(&self, at: usize, shape: RowShape) -> Option<NewRow<'_>> {
         let scalars = Scalars {
-            scale: *self.scales.get(at)?,
-            norm: *self.norms.get(at)?,
-            residual: *self.residuals.get(at)?,
-            bias: if shape.biased { *self.biases.get(at)? } else { 0.0 },
+            scale: *self.rows.scales.get(at)?,
+            norm: *self.rows.norms.get(at)?,
+            residual: *self.rows.residuals.get(at)?,
+            bias: if shape.biased { *self.rows.biases.get(at)? } else { 0.0 },
         };
         Some(NewRow {
-            codes: self.codes.get(at * shape.code_bytes..(at + 1) * shape.code_bytes)?,
+            codes: self.rows.codes.get(at * shape.code_bytes..(at + 1) * shape.code_bytes)?,
             scalars,
-            original: self.originals.get(at * shape.original_len..(at + 1) * shape.original_len)?,
-            name: string(&self.name_starts, &self.names, at)?,
+            original: self.rows.originals.get(at * shape.original_len..(at + 1) * shape.original_len)?,
+            name: string(&self.rows.name_starts, &self.rows.names, at)?,
         })
+    }
+
+    /// A row's text, if it has one; `None` if the arrays do not fit together.
+    pub fn text(&self, at: usize) -> Option<Option<&[u8]>> {
+        string(&self.text_starts, &self.texts, at).map(|text| text.get(1..))
     }
 
     /// The sections of the chunk's file.
     pub fn sections(&self, shape: RowShape) -> Vec<Section<'_>> {
         let section = |tag: Tag, bytes, lazy| Section { tag: tag as u32, parts: vec![bytes], lazy };
-        vec![
-            section(Tag::Codes, &self.codes[..], false),
-            section(Tag::Scales, bytemuck::cast_slice(&self.scales), false),
-            section(Tag::Norms, bytemuck::cast_slice(&self.norms), false),
-            section(Tag::Residuals, bytemuck::cast_slice(&self.residuals), false),
-            section(Tag::Biases, bytemuck::cast_slice(&self.biases), false),
-            section(Tag::NameStarts, bytemuck::cast_slice(&self.name_starts), false),
-            section(Tag::Names, &self.names, false),
-            section(Tag::AttributeStarts, bytemuck::cast_slice(&self.attribute_starts), false),
-            section(Tag::Attributes, &self.attributes, false),
-            section(Tag::Originals, bytemuck::cast_slice(&self.originals), shape.code_bytes != 0),
-        ]
+        let mut sections = vec![
+            section(Tag::Codes, &self.rows.codes[..], false),
+            section(Tag::Scales, bytemuck::cast_slice(&self.rows.scales), false),
+            section(Tag::Norms, bytemuck::cast_slice(&self.rows.norms), false),
+            section(Tag::Residuals, bytemuck::cast_slice(&self.rows.residuals), false),
+            section(Tag::Biases, bytemuck::cast_slice(&self.rows.biases), false),
+            section(Tag::NameStarts, bytemuck::cast_slice(&self.rows.name_starts), false),
+            section(Tag::Names, &self.rows.names, false),
+            section(Tag::AttributeStarts, bytemuck::cast_slice(&self.rows.attribute_starts), false),
+            section(Tag::Attributes, &self.rows.attributes, false),
+            section(Tag::Originals, bytemuck::cast_slice(&self.rows.originals), shape.code_bytes != 0),
+        ];
+        if !self.texts.is_empty() {
+            sections.push(section(Tag::TextStarts, bytemuck::cast_slice(&self.text_starts), false));
+            sections.push(section(Tag::Texts, &self.texts, true));
+        }
+        sections
     }
 
     /// Puts the rows of a partial chunk back into memory; `None` if the arrays do not fit together.
@@ -300,8 +368,11 @@ impl ArraysV1 {
         let mut chunk = Chunk::new(number, shape);
         for at in 0..len {
             let offset = chunk.push(&self.row(at, shape)?)?;
-            if let [1, attributes @ ..] = string(&self.attribute_starts, &self.attributes, at)? {
+            if let [1, attributes @ ..] = string(&self.rows.attribute_starts, &self.rows.attributes, at)? {
                 chunk.set_attributes(offset, Some(attributes.into()));
+            }
+            if let Some(text) = self.text(at)? {
+                chunk.set_text(offset, text.into());
             }
         }
         chunk.set_live(live).then_some(chunk)

@@ -40,7 +40,7 @@ pub(super) fn put(
     };
     let vector = vector(seed);
     let encoded = Encoded::new(&collection.params, &vector);
-    let new = collection.put(name.as_bytes(), &vector, &encoded, &change);
+    let new = collection.put(name.as_bytes(), &vector, &encoded, &change, &TextChange::Keep);
     assert_eq!(new, !model.contains_key(name));
     let entry = model.entry(name.to_owned()).or_insert((seed, None));
     entry.0 = seed;

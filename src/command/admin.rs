@@ -145,6 +145,7 @@ fn config_set(context: &Context, request: &Request) -> Result<Reply, CommandErro
     }
     logging::set_level(changed.loglevel);
     context.store.configure(&changed);
+    context.embedding.configure(&changed);
     *config = changed;
     Ok(Reply::ok())
 }

@@ -23,14 +23,16 @@ fn filter(expression: &[u8]) -> Result<Filter, CommandError> {
     Filter::parse(expression).map_err(|error| CommandError::Text(format!("ERR {error}").into()))
 }
 
-/// `VGET key element [WITHVECTOR] [WITHATTRIBS]`
+/// `VGET key element [WITHVECTOR] [WITHATTRIBS] [WITHTEXT]`
 pub(super) fn vget(call: &Call<'_>) -> Result<Outcome, CommandError> {
-    let (mut vector, mut attributes) = (false, false);
+    let (mut vector, mut attributes, mut text) = (false, false, false);
     for word in call.request.args().skip(3) {
         if is_word(word, "WITHVECTOR") {
             vector = true;
         } else if is_word(word, "WITHATTRIBS") {
             attributes = true;
+        } else if is_word(word, "WITHTEXT") {
+            text = true;
         } else {
             return Err(unexpected(word));
         }
@@ -45,6 +47,9 @@ pub(super) fn vget(call: &Call<'_>) -> Result<Outcome, CommandError> {
     if attributes {
         let value = collection.attributes(row).map_or(Reply::Null, Reply::bulk);
         fields.push((Reply::text("attributes"), value));
+    }
+    if text {
+        fields.push((Reply::text("text"), collection.text(row)?.map_or(Reply::Null, Reply::bulk)));
     }
     reply(Reply::Map(fields))
 }

@@ -186,6 +186,9 @@ fn vectors(call: &Call<'_>, out: &mut String) {
     line(out, format_args!("vector_kernel:{}", Kernel::active().name()));
     line(out, format_args!("searches:{}", get(&metrics.searches)));
     line(out, format_args!("search_passes:{}", get(&metrics.search_passes)));
+    line(out, format_args!("embedded_texts:{}", get(&metrics.embedded_texts)));
+    line(out, format_args!("embedded_tokens:{}", get(&metrics.embedded_tokens)));
+    line(out, format_args!("embedding_cache_hits:{}", get(&metrics.embedding_cache_hits)));
 }
 
 fn keyspace(call: &Call<'_>, out: &mut String) {

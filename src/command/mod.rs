@@ -15,10 +15,12 @@ pub mod reply;
 pub mod request;
 pub mod session;
 pub mod table;
+pub mod text;
 pub mod transaction;
 mod vadd;
 mod vcreate;
 mod vectors;
+mod vmodel;
 mod vsim;
 
 use std::borrow::Cow;
@@ -32,6 +34,7 @@ use crate::clock;
 use crate::collection::search::SearchRequest;
 use crate::collection::{Collection, CollectionError};
 use crate::config::Config;
+use crate::embed::{EmbedError, Embedding, Text};
 use crate::metrics::Metrics;
 use crate::store::change::Change;
 use crate::store::executor::search_here;
@@ -42,6 +45,7 @@ use reply::Reply;
 use request::Request;
 use session::Session;
 use table::CommandSpec;
+use text::Embedded;
 pub use vsim::Shape;
 
 /// Why a command is answered with an error.
@@ -56,6 +60,12 @@ pub enum CommandError {
     /// A collection's data is damaged.
     #[error("ERR {0}")]
     Collection(#[from] CollectionError),
+    /// A text could not be embedded.
+    #[error("{} {_0}", _0.code())]
+    Embed(#[from] EmbedError),
+    /// These texts are to be embedded first; the command is run again with their vectors. Never seen by a client.
+    #[error("ERR the text was not embedded, try again")]
+    Texts(Vec<Text>),
     /// The snapshot is too old to tell; the command is run again on a newer one. Never seen by a client.
     #[error("ERR the element is being changed, try again")]
     Stale,
@@ -93,6 +103,8 @@ pub type ShutdownWish = (Shutdown, oneshot::Sender<String>);
 pub struct Context {
     /// The data.
     pub store: Store,
+    /// What embeds texts.
+    pub embedding: Embedding,
     /// The configuration.
     pub config: RwLock<Config>,
     /// Counters.
@@ -131,6 +143,8 @@ pub struct Call<'a> {
     pub namespace: NamespaceId,
     /// Its arguments.
     pub request: &'a Request,
+    /// The vectors of its texts, in their order, once they are embedded.
+    pub embedded: Option<&'a [Embedded]>,
 }
 
 impl<'a> Call<'a> {
@@ -158,6 +172,8 @@ pub enum Outcome {
     Reply(Reply),
     /// A search to be made; its reply comes from the results.
     Search(Search),
+    /// Texts to be embedded first: the reading is done again then, on the same snapshot.
+    Texts(Vec<Text>, Arc<Snapshot>),
 }
 
 /// A search and how to answer it.
@@ -179,6 +195,22 @@ impl Search {
 /// A write that has been parsed and prepared; what is left is done by the writer.
 pub type WriteOp = Box<dyn FnOnce(&mut Txn<'_>) -> Reply + Send>;
 
+/// A write on its way to the writer.
+pub enum Write {
+    /// Prepared.
+    Ready(WriteOp),
+    /// Prepared when these texts are embedded.
+    Text(Vec<Text>, Prepare),
+}
+
+/// Prepares a write with the vectors of its texts.
+pub type Prepare = Box<dyn FnOnce(&Context, &[Embedded]) -> WriteOp + Send>;
+
+/// A write that only answers.
+fn answer(reply: Reply) -> WriteOp {
+    Box::new(|_| reply)
+}
+
 /// The collection of a key on the writer's private state. One whose time is over is removed first.
 fn live(txn: &mut Txn<'_>, namespace: NamespaceId, key: &Key) -> Option<Arc<Collection>> {
     let collection = Arc::clone(txn.view().get(namespace, key)?);
@@ -198,15 +230,21 @@ pub type SessionHandler = fn(&mut Session, &Context, &Request) -> Result<Reply, 
 /// What is done on the connection with the writer's reply.
 pub type Then = Box<dyn FnOnce(&mut Session, &Context, Reply) -> Reply + Send>;
 
+/// Prepares a command's write.
+pub type WriteHandler = fn(&Call<'_>) -> Result<WriteOp, CommandError>;
+
+/// Carries out a command that reads.
+pub type ReadHandler = fn(&Call<'_>) -> Result<Outcome, CommandError>;
+
 /// How a command is carried out.
 #[derive(Clone, Copy)]
 pub enum Handler {
     /// About the connection or the server; done at once.
     Session(SessionHandler),
     /// Reads the data as the writes before it left them.
-    Read(fn(&Call<'_>) -> Result<Outcome, CommandError>),
+    Read(ReadHandler),
     /// Changes the data.
-    Write(fn(&Call<'_>) -> Result<WriteOp, CommandError>),
+    Write(WriteHandler),
     /// Takes its time.
     Wait(fn(&Arc<Context>, &Request) -> Result<Waiting, CommandError>),
     /// One of MULTI, EXEC, DISCARD, WATCH, UNWATCH.
@@ -218,13 +256,17 @@ pub enum Step {
     /// Answer it.
     Reply(Reply),
     /// Run it on a snapshot that has the connection's earlier writes.
-    Read(fn(&Call<'_>) -> Result<Outcome, CommandError>, Request),
+    Read(ReadHandler, Request),
     /// Remember the keys' state, once the connection's earlier writes are published.
     Watch(Request),
     /// Give it to the writer.
-    Write(WriteOp),
+    Write(Write),
     /// Give it to the writer, and do the rest with its reply.
-    WriteThen(WriteOp, Then),
+    WriteThen(Write, Then),
+    /// Like `Write`, for a command with texts: which model embeds them depends on the connection's earlier writes.
+    TextWrite(Request, WriteHandler),
+    /// Run a transaction's body.
+    Exec(transaction::Body),
     /// Begin it once the connection's earlier writes are published, and wait for it.
     Wait(fn(&Arc<Context>, &Request) -> Result<Waiting, CommandError>, Request),
 }
@@ -258,9 +300,12 @@ fn try_step(
     Ok(match spec.handler {
         Handler::Session(run) => Step::Reply(run(session, context, &request)?),
         Handler::Read(run) => Step::Read(run, request),
-        Handler::Write(prepare) => Step::Write(prepare_write(prepare, session, context, &request)?),
+        Handler::Write(prepare) => match write(prepare, session.namespace, context, &request, None) {
+            Err(CommandError::Texts(_)) => Step::TextWrite(request, prepare),
+            prepared => Step::Write(Write::Ready(prepared?)),
+        },
         Handler::Wait(run) => Step::Wait(run, request),
-        Handler::Transaction(verb) => transaction::step(verb, session, context, request)?,
+        Handler::Transaction(verb) => transaction::step(verb, session, request)?,
     })
 }
 
@@ -288,14 +333,42 @@ fn check(
     Ok(spec)
 }
 
-fn prepare_write(
-    prepare: fn(&Call<'_>) -> Result<WriteOp, CommandError>,
-    session: &Session,
+fn write(
+    prepare: WriteHandler,
+    namespace: NamespaceId,
     context: &Context,
     request: &Request,
+    embedded: Option<&[Embedded]>,
 ) -> Result<WriteOp, CommandError> {
     let snapshot = context.store.snapshot();
-    prepare(&Call { context, snapshot: &snapshot, namespace: session.namespace, request })
+    prepare(&Call { context, snapshot: &snapshot, namespace, request, embedded })
+}
+
+/// Prepares a write that may have texts, as far as can be before they are embedded.
+pub fn text_write(
+    prepare: WriteHandler,
+    namespace: NamespaceId,
+    context: &Context,
+    request: Request,
+) -> Write {
+    match write(prepare, namespace, context, &request, None) {
+        Ok(op) => Write::Ready(op),
+        Err(CommandError::Texts(texts)) => Write::Text(
+            texts,
+            Box::new(move |context, embedded| {
+                let prepared = write(prepare, namespace, context, &request, Some(embedded));
+                prepared.unwrap_or_else(|error| answer(error.into()))
+            }),
+        ),
+        Err(error) => Write::Ready(answer(error.into())),
+    }
+}
+
+/// Whether the model that embeds a command's texts is settled: its collection has one.
+pub fn has_model(namespace: NamespaceId, context: &Context, request: &Request) -> bool {
+    let key = request.get(1).map(|_| Key::new(request.bytes(1)));
+    let snapshot = context.store.snapshot();
+    key.and_then(|key| snapshot.get(namespace, &key).map(|found| found.model.is_some())).unwrap_or(false)
 }
 
 /// The answer to what needs the data while they are not there yet.
@@ -329,33 +402,27 @@ fn unknown_command(request: &Request) -> CommandError {
 }
 
 /// Runs a reading command, again on a newer snapshot if the one it had was too old to tell.
-pub fn read(
-    run: fn(&Call<'_>) -> Result<Outcome, CommandError>,
-    context: &Context,
-    namespace: NamespaceId,
-    request: &Request,
-) -> Outcome {
+pub fn read(run: ReadHandler, context: &Context, namespace: NamespaceId, request: &Request) -> Outcome {
     loop {
         let snapshot = context.store.snapshot();
-        match run(&Call { context, snapshot: &snapshot, namespace, request }) {
+        match run(&Call { context, snapshot: &snapshot, namespace, request, embedded: None }) {
             Ok(outcome) => return outcome,
+            Err(CommandError::Texts(texts)) => return Outcome::Texts(texts, snapshot),
             Err(CommandError::Stale) => std::thread::yield_now(),
             Err(error) => return Outcome::Reply(error.into()),
         }
     }
 }
 
-/// Runs a reading command on the writer's private state, inside a transaction.
-fn read_private(
-    run: fn(&Call<'_>) -> Result<Outcome, CommandError>,
+/// Runs a reading command whose texts are embedded, on the snapshot it was first run on.
+pub fn read_text(
+    run: ReadHandler,
     context: &Context,
     snapshot: &Snapshot,
     namespace: NamespaceId,
     request: &Request,
-) -> Reply {
-    match run(&Call { context, snapshot, namespace, request }) {
-        Ok(Outcome::Reply(reply)) => reply,
-        Ok(Outcome::Search(search)) => search.here(),
-        Err(error) => error.into(),
-    }
+    embedded: &[Embedded],
+) -> Outcome {
+    let call = Call { context, snapshot, namespace, request, embedded: Some(embedded) };
+    run(&call).unwrap_or_else(|error| Outcome::Reply(error.into()))
 }

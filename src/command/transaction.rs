@@ -9,10 +9,13 @@ use std::sync::Arc;
 use super::reply::Reply;
 use super::request::Request;
 use super::session::{Queued, Session, Watched};
+use super::text::{Embedded, may_embed};
 use super::{
-    Call, CommandError, Context, Handler, SessionHandler, Step, WriteOp, prepare_write, read_private,
+    CommandError, Context, Handler, Outcome, ReadHandler, SessionHandler, Step, Then, Write, WriteOp, read,
+    read_text, text_write,
 };
 use crate::clock;
+use crate::embed::Text;
 use crate::store::Txn;
 use crate::store::state::{Key, NamespaceId, Snapshot};
 
@@ -32,12 +35,7 @@ pub enum Verb {
 }
 
 /// Carries out one of the commands.
-pub(super) fn step(
-    verb: Verb,
-    session: &mut Session,
-    context: &Arc<Context>,
-    request: Request,
-) -> Result<Step, CommandError> {
+pub(super) fn step(verb: Verb, session: &mut Session, request: Request) -> Result<Step, CommandError> {
     let without_multi = |verb: &str| CommandError::Text(format!("ERR {verb} without MULTI").into());
     match verb {
         Verb::Multi => {
@@ -65,7 +63,7 @@ pub(super) fn step(
                     "EXECABORT Transaction discarded because of previous errors.",
                 ));
             }
-            return Ok(exec(queued, watched, session, context));
+            return Ok(Step::Exec(Body { queued, watched }));
         }
     }
     Ok(Step::Reply(Reply::ok()))
@@ -91,46 +89,102 @@ fn has_changed(snapshot: &Snapshot, namespace: NamespaceId, key: &Key, then: &Wa
         || (then.stamp.is_none() && snapshot.dropped_since(namespace, key, then.at))
 }
 
+/// A transaction to run.
+pub struct Body {
+    queued: Queued,
+    watched: HashMap<Key, Watched>,
+}
+
 /// One command of a body, prepared as far as can be without the writer.
 enum Part {
     Done(Reply),
     Write(WriteOp),
-    Read(fn(&Call<'_>) -> Result<super::Outcome, CommandError>, Request),
+    Read(ReadHandler, Request, Vec<Embedded>),
+}
+
+/// A part, or one that waits for that many texts.
+enum Draft {
+    Part(Part),
+    Write(usize, super::Prepare),
+    Read(usize, ReadHandler, Request),
 }
 
 /// A command of a body that is about the connection: it is carried out when the body has been, in its place.
 type Own = (usize, SessionHandler, Request);
 
-fn exec(queued: Queued, watched: HashMap<Key, Watched>, session: &Session, context: &Arc<Context>) -> Step {
-    let mut own: Vec<Own> = Vec::new();
-    let mut parts: Vec<Part> = Vec::new();
-    for (place, (spec, request)) in queued.commands.into_iter().enumerate() {
-        parts.push(match spec.handler {
-            Handler::Session(run) => {
-                own.push((place, run, request));
-                Part::Done(Reply::Null)
-            }
-            Handler::Read(run) => Part::Read(run, request),
-            Handler::Write(prepare) => match prepare_write(prepare, session, context, &request) {
-                Ok(op) => Part::Write(op),
-                Err(error) => Part::Done(error.into()),
-            },
-            // UNWATCH: what was watched counts for this EXEC and is forgotten anyway. Nothing else is queued.
-            Handler::Transaction(_) | Handler::Wait(_) => Part::Done(Reply::ok()),
-        });
+impl Body {
+    /// Whether there may be texts to embed: then the connection's earlier writes are to be published first.
+    pub fn has_texts(&self) -> bool {
+        self.queued.commands.iter().any(|(spec, request)| may_embed(spec.name, request))
     }
-    let namespace = session.namespace;
-    let shared = Arc::clone(context);
-    let body: WriteOp = Box::new(move |txn| {
-        if watched.iter().any(|(key, then)| has_changed(txn.view(), namespace, key, then)) {
-            return Reply::NullArray;
+
+    /// Prepares the body; its texts are embedded before the writer sees it.
+    pub fn prepare(self, session: &Session, context: &Arc<Context>) -> (Write, Option<Then>) {
+        let Self { queued, watched } = self;
+        let namespace = session.namespace;
+        let mut own: Vec<Own> = Vec::new();
+        let mut drafts: Vec<Draft> = Vec::new();
+        let mut texts: Vec<Text> = Vec::new();
+        for (place, (spec, request)) in queued.commands.into_iter().enumerate() {
+            drafts.push(match spec.handler {
+                Handler::Session(run) => {
+                    own.push((place, run, request));
+                    Draft::Part(Part::Done(Reply::Null))
+                }
+                Handler::Read(run) if may_embed(spec.name, &request) => {
+                    match read(run, context, namespace, &request) {
+                        Outcome::Texts(more, _) => {
+                            texts.extend_from_slice(&more);
+                            Draft::Read(more.len(), run, request)
+                        }
+                        _ => Draft::Part(Part::Read(run, request, Vec::new())),
+                    }
+                }
+                Handler::Read(run) => Draft::Part(Part::Read(run, request, Vec::new())),
+                Handler::Write(prepare) => match text_write(prepare, namespace, context, request) {
+                    Write::Ready(op) => Draft::Part(Part::Write(op)),
+                    Write::Text(more, prepare) => {
+                        texts.extend_from_slice(&more);
+                        Draft::Write(more.len(), prepare)
+                    }
+                },
+                // UNWATCH: what was watched counts for this EXEC and is forgotten anyway. Nothing else is queued.
+                Handler::Transaction(_) | Handler::Wait(_) => Draft::Part(Part::Done(Reply::ok())),
+            });
         }
-        Reply::Array(parts.into_iter().map(|part| run(part, txn, namespace, &shared)).collect())
-    });
-    if own.is_empty() {
-        return Step::Write(body);
+        let shared = Arc::clone(context);
+        let body = move |parts: Vec<Part>| -> WriteOp {
+            Box::new(move |txn| {
+                if watched.iter().any(|(key, then)| has_changed(txn.view(), namespace, key, then)) {
+                    return Reply::NullArray;
+                }
+                Reply::Array(parts.into_iter().map(|part| run(part, txn, namespace, &shared)).collect())
+            })
+        };
+        let prepare: super::Prepare =
+            Box::new(move |context, embedded| body(finish(drafts, context, embedded)));
+        let write =
+            if texts.is_empty() { Write::Ready(prepare(context, &[])) } else { Write::Text(texts, prepare) };
+        if own.is_empty() {
+            return (write, None);
+        }
+        (write, Some(Box::new(move |session, context, reply| fill_in(own, session, context, reply))))
     }
-    Step::WriteThen(body, Box::new(move |session, context, reply| fill_in(own, session, context, reply)))
+}
+
+/// Prepares what waited for its texts; `embedded` are those of all parts, in order.
+fn finish(drafts: Vec<Draft>, context: &Context, mut embedded: &[Embedded]) -> Vec<Part> {
+    let mut take = |count: usize| {
+        let (own, rest) = embedded.split_at(count);
+        embedded = rest;
+        own
+    };
+    let part = |draft| match draft {
+        Draft::Part(part) => part,
+        Draft::Write(count, prepare) => Part::Write(prepare(context, take(count))),
+        Draft::Read(count, run, request) => Part::Read(run, request, take(count).to_vec()),
+    };
+    drafts.into_iter().map(part).collect()
 }
 
 /// Carries out what is about the connection, unless the transaction was not run.
@@ -148,6 +202,12 @@ fn run(part: Part, txn: &mut Txn<'_>, namespace: NamespaceId, context: &Context)
     match part {
         Part::Done(reply) => reply,
         Part::Write(op) => op(txn),
-        Part::Read(run, request) => read_private(run, context, txn.view(), namespace, &request),
+        Part::Read(run, request, embedded) => {
+            match read_text(run, context, txn.view(), namespace, &request, &embedded) {
+                Outcome::Reply(reply) => reply,
+                Outcome::Search(search) => search.here(),
+                Outcome::Texts(..) => unreachable!("texts are only asked for before they are embedded"),
+            }
+        }
     }
 }

@@ -1,14 +1,19 @@
 //! VADD, and what it shares with VSIM: reading a vector from the arguments.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::parse::{float, integer, integer_within, is_word};
 use super::reply::Reply;
 use super::request::Request;
+use super::text::check_size;
 use super::{Call, CommandError, WriteOp, live};
 use crate::collection::{
     AttributeChange, Attributes, Encoded, MAX_ATTRIBUTE_BYTES, MAX_DIMENSION, MAX_ELEMENT_BYTES, Params,
+    Text, TextChange,
 };
+use crate::embed::{ModelId, Role};
 use crate::heap::heap_bytes;
 use crate::store::Txn;
 use crate::store::change::Change;
@@ -64,12 +69,16 @@ struct Add {
     quantization: Option<Quantization>,
     m: Option<u32>,
     attributes: AttributeChange,
+    text: TextChange,
+    /// The model that made the vector.
+    model: Option<Arc<ModelId>>,
 }
 
-/// `VADD key [REDUCE dim] (FP32 blob | VALUES n f1 ... fn) element [CAS] [NOQUANT | Q8 | BIN] [EF n] [SETATTR json] [M n]`
+/// `VADD key [REDUCE dim] (FP32 blob | VALUES n f1 ... fn | TEXT text) element [CAS] [NOQUANT | Q8 | BIN] [EF n]
+/// [SETATTR json] [SETTEXT text] [M n]`
 pub(super) fn vadd(call: &Call<'_>) -> Result<WriteOp, CommandError> {
-    let add = parse(call.request)?;
     check_memory(call)?;
+    let add = parse(call)?;
     let (namespace, key) = (call.namespace, call.key(1));
     let params = add.params();
     // Most often the collection is there; if it is not what it will be, the writer encodes again.
@@ -91,7 +100,8 @@ pub(super) fn check_memory(call: &Call<'_>) -> Result<(), CommandError> {
     Ok(())
 }
 
-fn parse(request: &Request) -> Result<Add, CommandError> {
+fn parse(call: &Call<'_>) -> Result<Add, CommandError> {
+    let request = call.request;
     let mut next = 2;
     let mut reduce = None;
     if is_word(request.arg(next), "REDUCE") {
@@ -99,7 +109,16 @@ fn parse(request: &Request) -> Result<Add, CommandError> {
         reduce = Some(dim.and_then(|dim| usize::try_from(dim).ok()).ok_or(BAD_VECTOR)?);
         next += 2;
     }
-    let (vector, next) = vector(request, next)?;
+    let (mut text, mut model) = (TextChange::Keep, None);
+    let (vector, next) = if request.get(next).is_some_and(|word| is_word(word, "TEXT")) {
+        let collection = call.collection(1).map(|collection| &**collection);
+        let (by, vector) = call.embed_argument(next + 1, Role::Document, collection)?;
+        model = Some(Arc::new(by.id.clone()));
+        text = TextChange::Set(Some(Text::from(request.arg(next + 1))));
+        (vector.to_vec(), next + 2)
+    } else {
+        vector(request, next)?
+    };
     if reduce.is_some_and(|dim| dim > vector.len()) {
         return Err(BAD_VECTOR);
     }
@@ -120,6 +139,8 @@ fn parse(request: &Request) -> Result<Add, CommandError> {
         quantization: None,
         m: None,
         attributes: AttributeChange::Keep,
+        text,
+        model,
     };
     options(request, next + 1, &mut add)?;
     Ok(add)
@@ -148,6 +169,9 @@ fn options(request: &Request, mut next: usize, add: &mut Add) -> Result<(), Comm
                 add.m = Some(m.ok_or(CommandError::text("ERR invalid M"))?);
             } else if is_word(word, "SETATTR") {
                 add.attributes = AttributeChange::Set(Some(attributes(value)?));
+            } else if is_word(word, "SETTEXT") {
+                check_size(value)?;
+                add.text = TextChange::Set((!value.is_empty()).then(|| Text::from(value)));
             } else {
                 return Err(BAD_OPTION);
             }
@@ -228,12 +252,29 @@ fn write(
 ) -> Result<bool, CommandError> {
     if let Some(existing) = live(txn, namespace, &key) {
         add.check(&existing.params)?;
+        check_model(add.model.as_deref(), existing.model.as_deref())?;
         params = existing.params;
     }
-    let Add { vector, element, attributes, .. } = add;
+    let Add { vector, element, attributes, text, model, .. } = add;
     let attributes = stored(txn, namespace, &key, &element, attributes);
-    let change = Change::Add { namespace, key, params, element, vector, attributes };
+    let change = Change::Add { namespace, key, params, element, vector, attributes, text, model };
     Ok(txn.apply(&change, Some(encoded)) == Applied::Yes)
+}
+
+/// A text's vector belongs into a collection of the same model only.
+fn check_model(used: Option<&ModelId>, bound: Option<&ModelId>) -> Result<(), CommandError> {
+    match (used, bound) {
+        (Some(used), Some(bound)) if used != bound => {
+            let name = |model: &ModelId| format!("'{}' {}", model.name, model.short_hash());
+            let text = format!(
+                "ERR the collection is of model {}, the text was embedded by {}",
+                name(bound),
+                name(used)
+            );
+            Err(CommandError::Text(text.into()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What an addition does to the attributes: Redis keeps empty ones of a new element, and takes them as "none" for one that

@@ -1,13 +1,17 @@
 //! Collections as such: VCREATE, VLIST, VMADD.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::parse::{integer_within, is_word};
 use super::reply::Reply;
-use super::request::Request;
 use super::vadd::{EF_RANGE, M_RANGE, attributes, check_memory, dimension_mismatch, stored};
 use super::{Call, CommandError, Outcome, WriteOp, live, unexpected};
-use crate::collection::{AttributeChange, Encoded, IndexKind, MAX_DIMENSION, MAX_ELEMENT_BYTES, Params};
+use crate::collection::{
+    AttributeChange, Encoded, IndexKind, MAX_DIMENSION, MAX_ELEMENT_BYTES, Params, TextChange,
+};
+use crate::embed::Model;
 use crate::glob;
 use crate::store::change::Change;
 use crate::store::state::Applied;
@@ -44,22 +48,24 @@ fn bad_value(option: &str, value: &[u8]) -> CommandError {
     CommandError::Text(format!("ERR syntax error, {option} cannot be '{value}'").into())
 }
 
-/// `VCREATE key DIM d [METRIC COSINE | IP | L2] [NOQUANT | Q8 | BIN] [RAW YES | NO] [INDEX AUTO | FLAT | HNSW] [M m]
-/// [EF ef]`
+/// `VCREATE key [DIM d] [MODEL name] [METRIC COSINE | IP | L2] [NOQUANT | Q8 | BIN] [RAW YES | NO] [INDEX AUTO | FLAT | HNSW] [M m]
+/// [EF ef]`: a model's dimension is the default.
 pub(super) fn vcreate(call: &Call<'_>) -> Result<WriteOp, CommandError> {
-    let params = declared(call.request)?;
+    let (params, model) = declared(call)?;
+    let model = model.map(|model| Arc::new(model.id.clone()));
     check_memory(call)?;
     let (namespace, key) = (call.namespace, call.key(1));
     Ok(Box::new(move |txn| {
         if live(txn, namespace, &key).is_some() {
             return Reply::error("ERR the key exists already");
         }
-        txn.apply(&Change::Create { namespace, key, params }, None);
+        txn.apply(&Change::Create { namespace, key, params, model }, None);
         Reply::ok()
     }))
 }
 
-fn declared(request: &Request) -> Result<Params, CommandError> {
+fn declared(call: &Call<'_>) -> Result<(Params, Option<Arc<Model>>), CommandError> {
+    let (request, mut model) = (call.request, None);
     let layout = Layout { dim: 0, metric: Metric::Cosine, quantization: Quantization::Int8 };
     let mut params = Params { declared: true, ..Params::new(layout) };
     let mut next = 2;
@@ -71,12 +77,23 @@ fn declared(request: &Request) -> Result<Params, CommandError> {
             params.layout.quantization = quantization;
             continue;
         }
-        let option =
-            ["DIM", "METRIC", "RAW", "INDEX", "M", "EF"].into_iter().find(|name| is_word(word, name));
+        let option = ["DIM", "METRIC", "RAW", "INDEX", "M", "EF", "MODEL"]
+            .into_iter()
+            .find(|name| is_word(word, name));
         let option = option.ok_or_else(|| unexpected(word))?;
         let value = request.get(next).ok_or_else(|| unexpected(word))?;
         next += 1;
+        if option == "MODEL" {
+            model = Some(call.context.embedding.registry.get(&String::from_utf8_lossy(value))?);
+            continue;
+        }
         set(&mut params, option, value).ok_or_else(|| bad_value(option, value))?;
+    }
+    let model_dims = model.as_ref().map_or(0, |model| model.dims);
+    if params.layout.dim == 0 {
+        params.layout.dim = model_dims;
+    } else if model.is_some() && params.layout.dim != model_dims {
+        return Err(dimension_mismatch(model_dims, params.layout.dim));
     }
     if params.layout.dim == 0 {
         return Err(CommandError::text("ERR syntax error, DIM is missing"));
@@ -84,7 +101,7 @@ fn declared(request: &Request) -> Result<Params, CommandError> {
     if !params.raw && params.layout.quantization == Quantization::F32 {
         return Err(CommandError::text("ERR NOQUANT keeps the originals: it cannot go with RAW NO"));
     }
-    Ok(params)
+    Ok((params, model))
 }
 
 fn set(params: &mut Params, option: &str, value: &[u8]) -> Option<()> {
@@ -167,7 +184,9 @@ pub(super) fn vmadd(call: &Call<'_>) -> Result<WriteOp, CommandError> {
         let mut added = 0;
         for Row { element, vector, encoded, attributes } in rows {
             let attributes = stored(txn, namespace, &key, &element, attributes);
-            let change = Change::Add { namespace, key: key.clone(), params, element, vector, attributes };
+            let (key, text) = (key.clone(), TextChange::Keep);
+            let change =
+                Change::Add { namespace, key, params, element, vector, attributes, text, model: None };
             added += i64::from(txn.apply(&change, Some(&encoded)) == Applied::Yes);
         }
         Reply::Integer(added)

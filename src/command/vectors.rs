@@ -108,6 +108,10 @@ pub(super) fn vinfo(call: &Call<'_>) -> Result<Outcome, CommandError> {
         return Ok(Outcome::Reply(Reply::NullArray));
     };
     let params = &collection.params;
+    let (model, hash) = match &collection.model {
+        Some(model) => (Reply::bulk(model.name.as_bytes()), Reply::simple(model.short_hash())),
+        None => (Reply::Null, Reply::Null),
+    };
     let number = |value: u64| Reply::Integer(i64::try_from(value).unwrap_or(i64::MAX));
     let fields = [
         ("quant-type", Reply::simple(params.layout.quantization.name())),
@@ -122,6 +126,8 @@ pub(super) fn vinfo(call: &Call<'_>) -> Result<Outcome, CommandError> {
         ("metric", Reply::simple(metric_name(params.layout.metric))),
         ("raw", Reply::simple(if params.raw { "yes" } else { "no" })),
         ("index", Reply::simple(index_name(params.index))),
+        ("model", model),
+        ("model-hash", hash),
         ("rows", integer(collection.rows())),
         ("dead-rows", integer(collection.rows() - collection.len())),
         ("chunks", integer(collection.chunks.len())),

@@ -12,6 +12,7 @@ use super::{Call, CommandError, Outcome, Search};
 use crate::collection::Collection;
 use crate::collection::filter::Filter;
 use crate::collection::search::{Hits, SearchRequest};
+use crate::embed::Role;
 use crate::vector::{Metric, Query, project};
 
 const DEFAULT_COUNT: usize = 10;
@@ -35,15 +36,23 @@ struct Options {
     filter: Option<Arc<Filter>>,
 }
 
-/// `VSIM key (ELE element | FP32 blob | VALUES n f1 ... fn) [WITHSCORES] [WITHATTRIBS] [COUNT n] [EPSILON d] [EF n]
+/// `VSIM key (ELE element | FP32 blob | VALUES n f1 ... fn | TEXT text) [WITHSCORES] [WITHATTRIBS] [COUNT n] [EPSILON d] [EF n]
 /// [FILTER expr] [FILTER-EF n] [TRUTH] [NOTHREAD]`
 pub(super) fn vsim(call: &Call<'_>) -> Result<Outcome, CommandError> {
     let request = call.request;
     // Redis looks at nothing else when there is no key.
-    let Some(collection) = call.collection(1) else {
+    let collection = call.collection(1);
+    let embedded = match is_word(request.arg(2), "TEXT") {
+        true => Some(call.embed_argument(3, Role::Query, collection.map(|collection| &**collection))?),
+        false => None,
+    };
+    let Some(collection) = collection else {
         return Ok(Outcome::Reply(Reply::Array(Vec::new())));
     };
-    let (query, next) = query(collection, request)?;
+    let (query, next) = match embedded {
+        Some((_, vector)) => (fit(collection, vector.to_vec())?, 4),
+        None => query(collection, request)?,
+    };
     let options = options(request, next)?;
     Ok(Outcome::Search(Search {
         request: SearchRequest {
@@ -66,9 +75,14 @@ fn query<'a>(collection: &'a Collection, request: &Request) -> Result<(Cow<'a, [
         return Ok((collection.vector(row)?, 4));
     }
     let (vector, next) = vector(request, 2)?;
+    Ok((fit(collection, vector)?, next))
+}
+
+/// A vector as the collection compares it.
+fn fit<'a>(collection: &Collection, vector: Vec<f32>) -> Result<Cow<'a, [f32]>, CommandError> {
     let (dim, input_dim) = (collection.params.layout.dim, collection.params.projection_input_dim);
     if vector.len() == dim {
-        return Ok((vector.into(), next));
+        return Ok(vector.into());
     }
     if input_dim == 0 {
         return Err(dimension_mismatch(vector.len(), dim));
@@ -76,7 +90,7 @@ fn query<'a>(collection: &'a Collection, request: &Request) -> Result<(Cow<'a, [
     if vector.len() != input_dim as usize {
         return Err(input_mismatch(vector.len(), input_dim));
     }
-    Ok((project(&vector, dim).into(), next))
+    Ok(project(&vector, dim).into())
 }
 
 fn options(request: &Request, mut next: usize) -> Result<Options, CommandError> {

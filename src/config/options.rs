@@ -240,6 +240,42 @@ pub static OPTIONS: &[ConfigOption] = &[
         |config| config.search_threads.to_string(),
     ),
     option(
+        "embedding-model",
+        "builtin",
+        "model that embeds texts where none is named: builtin, or one of those in <dir>/models",
+        |config, text| {
+            config.embedding_model = text.to_owned();
+            Ok(())
+        },
+        |config| config.embedding_model.clone(),
+    )
+    .settable(),
+    option(
+        "embedding-threads",
+        "0",
+        "threads that embed texts; 0 = one for every two cores",
+        into!(embedding_threads, |text| number(text, 0, THREADS_MAX)),
+        |config| config.embedding_threads.to_string(),
+    ),
+    option(
+        "embedding-cache-size",
+        "64mb",
+        "memory for vectors of texts embedded lately; 0 = none are kept",
+        into!(embedding_cache_size_bytes, |text| size_bytes(text, 0, u64::MAX)),
+        |config| config.embedding_cache_size_bytes.to_string(),
+    )
+    .settable(),
+    option(
+        "onnxruntime-path",
+        "",
+        "the ONNX Runtime library; \"\" = ORT_DYLIB_PATH, beside the program, <dir>/lib, where the system looks",
+        |config, text| {
+            config.onnxruntime_path = text.into();
+            Ok(())
+        },
+        |config| config.onnxruntime_path.display().to_string(),
+    ),
+    option(
         "search-kernel",
         "auto",
         "instructions that score vectors: auto (the fastest), or the name of one that this machine can run",

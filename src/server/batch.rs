@@ -3,6 +3,9 @@
 //! Consecutive writes go to the writer as one job and are not waited for one by one. A read waits until the writes
 //! before it are published; the searches of a batch are handed to the search threads together. Later writes do not wait
 //! for them: only the replies are put in order.
+//!
+//! Texts are embedded before their commands go on: those of consecutive writes together before the writer gets the job,
+//! those of reads together at the end, each read on the snapshot of its place. Only this connection waits for that.
 
 use std::sync::Arc;
 
@@ -15,7 +18,10 @@ use crate::collection::search::{Hits, SearchRequest};
 use crate::command::reply::{Protocol, Reply};
 use crate::command::request::Request;
 use crate::command::session::Session;
-use crate::command::{self, Context, Outcome, Shape, Step, WriteOp, transaction};
+use crate::command::text::Embedded;
+use crate::command::{self, Context, Outcome, ReadHandler, Shape, Step, Then, Write, WriteOp, transaction};
+use crate::embed::{EmbedError, Text};
+use crate::store::state::{NamespaceId, Snapshot};
 use crate::store::{Job, Txn, WriteError};
 
 /// Requests carried out together at most.
@@ -58,8 +64,20 @@ enum Slot {
     Reply(Reply),
     /// The next one of that job.
     Write(usize),
-    /// The next search.
-    Search(Arc<Collection>, Shape),
+    /// The search of that number.
+    Search(usize, Arc<Collection>, Shape),
+    /// The next reading with texts.
+    TextRead,
+}
+
+/// A reading that waits for its texts' vectors.
+struct TextRead {
+    texts: Vec<Text>,
+    run: ReadHandler,
+    request: Request,
+    namespace: NamespaceId,
+    /// What it sees.
+    snapshot: Arc<Snapshot>,
 }
 
 /// Requests being carried out.
@@ -68,9 +86,10 @@ pub struct Batch {
     /// In which protocol each reply is sent, if it is, and where it comes from.
     slots: Vec<(Option<Protocol>, Slot)>,
     size_bytes: usize,
-    ops: Vec<WriteOp>,
+    writes: Vec<Write>,
     jobs: Vec<JobReplies>,
     searches: Vec<SearchRequest>,
+    text_reads: Vec<TextRead>,
 }
 
 impl Batch {
@@ -90,29 +109,32 @@ impl Batch {
         let (step, sent) = command::step(session, context, request);
         let slot = match step {
             Step::Reply(reply) => Slot::Reply(reply),
-            Step::Write(op) => {
-                self.ops.push(op);
-                Slot::Write(self.jobs.len())
+            Step::Write(write) => self.write(write),
+            Step::TextWrite(request, prepare) => {
+                if !command::has_model(session.namespace, context, &request) {
+                    self.publish(context).await;
+                }
+                self.write(command::text_write(prepare, session.namespace, context, request))
             }
-            Step::WriteThen(op, then) => {
-                self.publish(context).await;
-                self.ops.push(op);
-                self.publish(context).await;
-                let reply = match self.jobs.last_mut() {
-                    Some(job) => job.next().await,
-                    None => unreachable!("the write was submitted"),
-                };
-                Slot::Reply(then(session, context, reply))
+            Step::Exec(body) => {
+                if body.has_texts() {
+                    self.publish(context).await;
+                }
+                match body.prepare(session, context) {
+                    (write, None) => self.write(write),
+                    (write, Some(then)) => self.write_then(write, then, session, context).await,
+                }
             }
+            Step::WriteThen(write, then) => self.write_then(write, then, session, context).await,
             Step::Read(run, request) => {
                 self.publish(context).await;
-                match command::read(run, context, session.namespace, &request) {
-                    Outcome::Reply(reply) => Slot::Reply(reply),
-                    Outcome::Search(search) => {
-                        let collection = Arc::clone(&search.request.collection);
-                        self.searches.push(search.request);
-                        Slot::Search(collection, search.shape)
+                let namespace = session.namespace;
+                match command::read(run, context, namespace, &request) {
+                    Outcome::Texts(texts, snapshot) => {
+                        self.text_reads.push(TextRead { texts, run, request, namespace, snapshot });
+                        Slot::TextRead
                     }
+                    outcome => self.read(outcome),
                 }
             }
             Step::Watch(request) => {
@@ -130,11 +152,61 @@ impl Batch {
         self.slots.push((sent.then_some(session.protocol), slot));
     }
 
-    /// Hands the writes collected so far to the writer.
-    fn submit(&mut self, context: &Context) {
-        if !self.ops.is_empty() {
+    fn write(&mut self, write: Write) -> Slot {
+        self.writes.push(write);
+        Slot::Write(self.jobs.len())
+    }
+
+    async fn write_then(
+        &mut self,
+        write: Write,
+        then: Then,
+        session: &mut Session,
+        context: &Arc<Context>,
+    ) -> Slot {
+        self.publish(context).await;
+        self.writes.push(write);
+        self.publish(context).await;
+        let reply = match self.jobs.last_mut() {
+            Some(job) => job.next().await,
+            None => unreachable!("the write was submitted"),
+        };
+        Slot::Reply(then(session, context, reply))
+    }
+
+    fn read(&mut self, outcome: Outcome) -> Slot {
+        match outcome {
+            Outcome::Reply(reply) => Slot::Reply(reply),
+            Outcome::Search(search) => {
+                let collection = Arc::clone(&search.request.collection);
+                self.searches.push(search.request);
+                Slot::Search(self.searches.len() - 1, collection, search.shape)
+            }
+            Outcome::Texts(..) => unreachable!("texts are only asked for before they are embedded"),
+        }
+    }
+
+    /// Has the texts of the readings embedded and carries them out.
+    async fn read_texts(&mut self, context: &Context) {
+        let reads = std::mem::take(&mut self.text_reads);
+        let texts = reads.iter().flat_map(|read| read.texts.iter().cloned()).collect();
+        let embedded = embed(context, texts).await;
+        let (mut reads, mut rest) = (reads.into_iter(), &embedded[..]);
+        let mut slots = std::mem::take(&mut self.slots);
+        for (_, slot) in slots.iter_mut().filter(|(_, slot)| matches!(slot, Slot::TextRead)) {
+            let Some(TextRead { texts, run, request, namespace, snapshot }) = reads.next() else { break };
+            let (own, others) = rest.split_at(texts.len());
+            rest = others;
+            *slot = self.read(command::read_text(run, context, &snapshot, namespace, &request, own));
+        }
+        self.slots = slots;
+    }
+
+    /// Hands the writes collected so far to the writer, once their texts are embedded.
+    async fn submit(&mut self, context: &Context) {
+        if !self.writes.is_empty() {
             let (answer, receiver) = oneshot::channel();
-            let ops = std::mem::take(&mut self.ops);
+            let ops = prepared(std::mem::take(&mut self.writes), context).await;
             let replies = Vec::with_capacity(ops.len());
             context.store.write(Box::new(Writes { ops, replies, answer }));
             self.jobs.push(JobReplies::Waiting(receiver));
@@ -143,7 +215,7 @@ impl Batch {
 
     /// Waits until the writes collected so far are published.
     async fn publish(&mut self, context: &Context) {
-        self.submit(context);
+        self.submit(context).await;
         // The writer takes jobs in order: with the last one, all are done.
         if let Some(last) = self.jobs.last_mut() {
             last.arrive().await;
@@ -152,17 +224,19 @@ impl Batch {
 
     /// Waits for everything and appends the replies in order.
     pub async fn finish(mut self, context: &Context, output: &mut BytesMut) {
-        self.submit(context);
-        let searches = std::mem::take(&mut self.searches);
-        let mut answers = context.store.search(searches).into_iter();
+        self.submit(context).await;
+        if !self.text_reads.is_empty() {
+            self.read_texts(context).await;
+        }
+        let mut answers = context.store.search(std::mem::take(&mut self.searches));
         for (protocol, slot) in std::mem::take(&mut self.slots) {
             let reply = match slot {
                 Slot::Reply(reply) => reply,
                 Slot::Write(job) => self.jobs[job].next().await,
-                Slot::Search(collection, shape) => match answers.next() {
-                    Some(answer) => search_reply(answer.await, &collection, shape),
-                    None => unreachable!("every search has an answer"),
-                },
+                Slot::Search(at, collection, shape) => {
+                    search_reply((&mut answers[at]).await, &collection, shape)
+                }
+                Slot::TextRead => unreachable!("readings with texts have been carried out"),
             };
             context.metrics.count_reply(reply.is_error());
             if let Some(protocol) = protocol {
@@ -170,6 +244,38 @@ impl Batch {
             }
         }
     }
+}
+
+/// Writes with the vectors of their texts, all embedded together.
+async fn prepared(mut writes: Vec<Write>, context: &Context) -> Vec<WriteOp> {
+    let own = |write: &mut Write| match write {
+        Write::Ready(_) => Vec::new(),
+        Write::Text(texts, _) => std::mem::take(texts),
+    };
+    let texts: Vec<Vec<Text>> = writes.iter_mut().map(own).collect();
+    let counts: Vec<usize> = texts.iter().map(Vec::len).collect();
+    let embedded = embed(context, texts.into_iter().flatten().collect()).await;
+    let mut rest = &embedded[..];
+    let prepare = |(write, count): (Write, usize)| {
+        let (own, others) = rest.split_at(count);
+        rest = others;
+        match write {
+            Write::Ready(op) => op,
+            Write::Text(_, prepare) => prepare(context, own),
+        }
+    };
+    writes.into_iter().zip(counts).map(prepare).collect()
+}
+
+/// The vectors of texts, or why there is none, with their models.
+async fn embed(context: &Context, texts: Vec<Text>) -> Vec<Embedded> {
+    if texts.is_empty() {
+        return Vec::new();
+    }
+    let models: Vec<_> = texts.iter().map(|text| Arc::clone(&text.model)).collect();
+    let answers = context.embedding.embed(texts).await;
+    let answers = answers.unwrap_or_else(|_| vec![Err(EmbedError::Stopped); models.len()]);
+    models.into_iter().zip(answers).collect()
 }
 
 fn search_reply(

@@ -26,6 +26,7 @@ use crate::command::client::Clients;
 use crate::command::{Context, Shutdown, ShutdownWish, expire};
 use crate::config::{BindAddress, Config};
 use crate::disk::{DiskError, RealDisk};
+use crate::embed::Embedding;
 use crate::heap;
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError, WriteError};
@@ -98,6 +99,7 @@ async fn serve(config: Config) -> Result<(), ServerError> {
     let (store, loaded) = Store::start(disk, &config, &metrics);
     let context = Arc::new(Context {
         store,
+        embedding: Embedding::start(&config, &metrics),
         metrics,
         started_ms: clock::now_ms(),
         port,

@@ -11,16 +11,59 @@ use super::load::LoadStats;
 use super::params::ParamsV1;
 use super::state::{Key, NamespaceId, Snapshot};
 use crate::collection::salvage::{Salvage, SavedView, salvage_rows};
-use crate::collection::sealed::{ArraysV1, SealedRows};
+use crate::collection::sealed::{ArraysV1, ArraysV2, SealedRows};
 use crate::collection::{Attributes, Chunk, Collection, Params, Rows};
 use crate::disk::Disk;
 use crate::disk::sections::SectionFile;
+use crate::embed::ModelId;
 
-/// First entry of a state file.
+/// First entry of a state file before texts: told from the next by its length. The others are of version 1 then.
 #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 struct HeadV1 {
     stamp: u64,
     next_uid: u64,
+}
+
+/// First entry of a state file.
+#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct HeadV2 {
+    stamp: u64,
+    next_uid: u64,
+    /// Version of the other entries: 2.
+    version: u64,
+}
+
+/// Version of the entries written.
+pub const VERSION: u64 = 2;
+
+#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct CollectionV2 {
+    namespace: u32,
+    key: Vec<u8>,
+    uid: u64,
+    stamp: u64,
+    expires_ms: Option<u64>,
+    params: ParamsV1,
+    /// Name and hash of the model that embeds its texts.
+    model: Option<(String, [u8; 32])>,
+    next_chunk: u32,
+    chunks: Vec<ChunkV2>,
+}
+
+#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct ChunkV2 {
+    number: u32,
+    len: u32,
+    live: Vec<u64>,
+    rows: RowsV2,
+}
+
+#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+enum RowsV2 {
+    /// A partial chunk: all of it.
+    Partial(Box<ArraysV2>),
+    /// A sealed one: its file, and the attributes changed since.
+    Sealed { file: String, pin: [u8; 32], overlay: Vec<(u16, Option<Vec<u8>>)> },
 }
 
 #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -51,9 +94,27 @@ enum RowsV1 {
     Sealed { file: String, pin: [u8; 32], overlay: Vec<(u16, Option<Vec<u8>>)> },
 }
 
+impl From<CollectionV1> for CollectionV2 {
+    fn from(old: CollectionV1) -> Self {
+        let CollectionV1 { namespace, key, uid, stamp, expires_ms, params, next_chunk, chunks } = old;
+        let chunks = chunks.into_iter().map(ChunkV2::from).collect();
+        Self { namespace, key, uid, stamp, expires_ms, params, model: None, next_chunk, chunks }
+    }
+}
+
+impl From<ChunkV1> for ChunkV2 {
+    fn from(ChunkV1 { number, len, live, rows }: ChunkV1) -> Self {
+        let rows = match rows {
+            RowsV1::Partial(arrays) => RowsV2::Partial(Box::new(arrays.into())),
+            RowsV1::Sealed { file, pin, overlay } => RowsV2::Sealed { file, pin, overlay },
+        };
+        Self { number, len, live, rows }
+    }
+}
+
 /// Entry of the snapshot itself.
 pub fn encode_head(snapshot: &Snapshot) -> Result<Vec<u8>, StoreError> {
-    encode(&HeadV1 { stamp: snapshot.stamp, next_uid: snapshot.next_uid })
+    encode(&HeadV2 { stamp: snapshot.stamp, next_uid: snapshot.next_uid, version: VERSION })
 }
 
 fn encode(
@@ -77,13 +138,14 @@ pub fn encode_collection(
 ) -> Result<Vec<u8>, StoreError> {
     let chunks: Result<Vec<_>, StoreError> =
         collection.chunks.iter().map(|chunk| archive_chunk(chunk, &collection.params)).collect();
-    encode(&CollectionV1 {
+    encode(&CollectionV2 {
         namespace: namespace.0,
         key: key.name().to_vec(),
         uid: collection.uid,
         stamp: collection.stamp,
         expires_ms: collection.expires_ms,
         params: ParamsV1::from(&collection.params),
+        model: collection.model.as_ref().map(|model| (model.name.clone(), model.hash)),
         next_chunk: collection.next_chunk,
         chunks: chunks?,
     })
@@ -93,26 +155,27 @@ fn bounded(value: usize) -> u32 {
     u32::try_from(value).unwrap_or_else(|_| unreachable!("dimensions and rows of a chunk are bounded"))
 }
 
-fn archive_chunk(chunk: &Chunk, params: &Params) -> Result<ChunkV1, StoreError> {
+fn archive_chunk(chunk: &Chunk, params: &Params) -> Result<ChunkV2, StoreError> {
     let rows = match &*chunk.rows {
-        Rows::Memory(_) => RowsV1::Partial(ArraysV1::copy(chunk, params.row_shape())?),
+        Rows::Memory(_) => RowsV2::Partial(ArraysV2::copy(chunk, params.row_shape())?.into()),
         Rows::Sealed(sealed) => {
             let owned = |value: &Option<Attributes>| value.as_deref().map(<[u8]>::to_vec);
-            RowsV1::Sealed {
+            RowsV2::Sealed {
                 file: sealed.file_name().to_owned(),
                 pin: sealed.pin(),
                 overlay: chunk.overlay.iter().map(|(offset, value)| (*offset, owned(value))).collect(),
             }
         }
     };
-    Ok(ChunkV1 { number: chunk.number, len: bounded(chunk.len), live: chunk.live.to_vec(), rows })
+    Ok(ChunkV2 { number: chunk.number, len: bounded(chunk.len), live: chunk.live.to_vec(), rows })
 }
 
 /// Puts a state file's entries together again as a snapshot.
 pub struct Restorer<'a> {
     disk: &'a dyn Disk,
     load: &'a LoadStats,
-    snapshot: Option<Snapshot>,
+    /// What is restored so far, and the version of the entries.
+    snapshot: Option<(Snapshot, u64)>,
 }
 
 impl<'a> Restorer<'a> {
@@ -127,13 +190,11 @@ impl<'a> Restorer<'a> {
     /// When it is not the entry expected here, or one of its chunk files is damaged.
     pub fn entry(&mut self, entry: &[u8]) -> Result<(), StoreError> {
         self.load.add(entry.len() as u64);
-        let unreadable = |error: rancor::Error| StoreError::State(error.to_string());
-        let Some(snapshot) = &mut self.snapshot else {
-            let head = rkyv::from_bytes::<HeadV1, rancor::Error>(entry).map_err(unreadable)?;
-            self.snapshot = Some(Snapshot::at(head.stamp, head.next_uid));
+        let Some((snapshot, version)) = &mut self.snapshot else {
+            self.snapshot = Some(restore_head(entry)?);
             return Ok(());
         };
-        let collection = rkyv::from_bytes::<CollectionV1, rancor::Error>(entry).map_err(unreadable)?;
+        let collection = decode_collection(*version, entry)?;
         let namespace = NamespaceId(collection.namespace);
         let key = Key::new(collection.key.clone().into());
         let collection = restore_collection(self.disk, self.load, collection)?;
@@ -146,16 +207,42 @@ impl<'a> Restorer<'a> {
     /// # Errors
     /// When there was no entry.
     pub fn finish(self, sequence: u64) -> Result<Snapshot, StoreError> {
-        let mut snapshot = self.snapshot.ok_or_else(|| StoreError::State("it has no head".to_owned()))?;
+        let (mut snapshot, _) =
+            self.snapshot.ok_or_else(|| StoreError::State("it has no head".to_owned()))?;
         snapshot.sequence = sequence;
         Ok(snapshot)
     }
 }
 
+fn unreadable(error: rancor::Error) -> StoreError {
+    StoreError::State(error.to_string())
+}
+
+/// The counters of the first entry, and the version of those that follow.
+fn restore_head(entry: &[u8]) -> Result<(Snapshot, u64), StoreError> {
+    if entry.len() == size_of::<ArchivedHeadV1>() {
+        let head = rkyv::from_bytes::<HeadV1, rancor::Error>(entry).map_err(unreadable)?;
+        return Ok((Snapshot::at(head.stamp, head.next_uid), 1));
+    }
+    let head = rkyv::from_bytes::<HeadV2, rancor::Error>(entry).map_err(unreadable)?;
+    if head.version != VERSION {
+        return Err(StoreError::State(format!("its entries are of version {}", head.version)));
+    }
+    Ok((Snapshot::at(head.stamp, head.next_uid), head.version))
+}
+
+fn decode_collection(version: u64, entry: &[u8]) -> Result<CollectionV2, StoreError> {
+    let collection = match version {
+        1 => rkyv::from_bytes::<CollectionV1, rancor::Error>(entry).map(CollectionV2::from),
+        _ => rkyv::from_bytes::<CollectionV2, rancor::Error>(entry),
+    };
+    collection.map_err(unreadable)
+}
+
 fn restore_collection(
     disk: &dyn Disk,
     load: &LoadStats,
-    archived: CollectionV1,
+    archived: CollectionV2,
 ) -> Result<Collection, StoreError> {
     let params = archived.params.params();
     let params =
@@ -163,7 +250,7 @@ fn restore_collection(
     let mut chunks = Vec::with_capacity(archived.chunks.len());
     for chunk in &archived.chunks {
         chunks.push(restore_chunk(disk, chunk, &params)?);
-        if let RowsV1::Sealed { file, .. } = &chunk.rows {
+        if let RowsV2::Sealed { file, .. } = &chunk.rows {
             load.add(disk.len_bytes(file)?);
         }
     }
@@ -173,22 +260,24 @@ fn restore_collection(
     Ok(archived.with_chunks(params, chunks))
 }
 
-impl CollectionV1 {
+impl CollectionV2 {
     fn with_chunks(&self, params: Params, chunks: Vec<Chunk>) -> Collection {
         let mut collection = Collection::restore(self.uid, params, chunks, self.next_chunk);
         collection.stamp = self.stamp;
         collection.expires_ms = self.expires_ms;
+        let model = |(name, hash): &(String, [u8; 32])| Arc::new(ModelId { name: name.clone(), hash: *hash });
+        collection.model = self.model.as_ref().map(model);
         collection
     }
 }
 
-fn restore_chunk(disk: &dyn Disk, archived: &ChunkV1, params: &Params) -> Result<Chunk, StoreError> {
+fn restore_chunk(disk: &dyn Disk, archived: &ChunkV2, params: &Params) -> Result<Chunk, StoreError> {
     let unsound = || StoreError::State("a chunk's arrays do not fit together".to_owned());
-    let ChunkV1 { number, len, live, rows } = archived;
+    let ChunkV2 { number, len, live, rows } = archived;
     let (shape, len) = (params.row_shape(), *len as usize);
     match rows {
-        RowsV1::Partial(arrays) => arrays.restore(*number, shape, len, live.clone()).ok_or_else(unsound),
-        RowsV1::Sealed { file, pin, overlay } => {
+        RowsV2::Partial(arrays) => arrays.restore(*number, shape, len, live.clone()).ok_or_else(unsound),
+        RowsV2::Sealed { file, pin, overlay } => {
             let file = SectionFile::open(disk, file, Some(*pin))?;
             let rows = Rows::Sealed(SealedRows::open(file, shape, len)?);
             let mut chunk = Chunk {
@@ -207,14 +296,14 @@ fn restore_overlay(overlay: &[(u16, Option<Vec<u8>>)]) -> OrdMap<u16, Option<Att
     overlay.iter().map(|(offset, value)| (*offset, value.as_deref().map(Attributes::from))).collect()
 }
 
-/// The counters in the first entry of a state file: number of the last change, and of the next collection.
+/// The first entry of a state file: number of the last change, that of the next collection, and the version of the
+/// entries that follow.
 ///
 /// # Errors
 /// When it is not such an entry.
-pub fn decode_head(entry: &[u8]) -> Result<(u64, u64), StoreError> {
-    let head = rkyv::from_bytes::<HeadV1, rancor::Error>(entry);
-    let head = head.map_err(|error| StoreError::State(error.to_string()))?;
-    Ok((head.stamp, head.next_uid))
+pub fn decode_head(entry: &[u8]) -> Result<(u64, u64, u64), StoreError> {
+    let (snapshot, version) = restore_head(entry)?;
+    Ok((snapshot.stamp, snapshot.next_uid, version))
 }
 
 /// A collection whose files may be damaged.
@@ -248,16 +337,16 @@ pub struct DamagedChunk {
 pub fn salvage_collection(
     disk: &dyn Disk,
     state_file: &str,
+    version: u64,
     entry: &[u8],
 ) -> Result<SalvagedCollection, StoreError> {
-    let unreadable = |error: rancor::Error| StoreError::State(error.to_string());
-    let archived = rkyv::from_bytes::<CollectionV1, rancor::Error>(entry).map_err(unreadable)?;
+    let archived = decode_collection(version, entry)?;
     let params = archived.params.params();
     let params =
         params.ok_or_else(|| StoreError::State("a collection's parameters are not known".to_owned()))?;
     let (mut chunks, mut damaged, mut files): (Vec<Chunk>, _, _) = (Vec::new(), Vec::new(), Vec::new());
     for chunk in &archived.chunks {
-        if let RowsV1::Sealed { file, .. } = &chunk.rows {
+        if let RowsV2::Sealed { file, .. } = &chunk.rows {
             files.push(file.clone());
         }
         let in_order = chunks.last().is_none_or(|last| last.number < chunk.number);
@@ -288,15 +377,15 @@ pub fn salvage_collection(
 fn salvage_chunk(
     disk: &dyn Disk,
     state_file: &str,
-    archived: &ChunkV1,
+    archived: &ChunkV2,
     params: &Params,
     mut errors: Vec<StoreError>,
 ) -> DamagedChunk {
     let live_rows = archived.live.iter().map(|word| word.count_ones() as usize).sum();
     let all_lost = Salvage { unnamed: live_rows, ..Salvage::default() };
     let (file, salvage) = match &archived.rows {
-        RowsV1::Partial(_) => (state_file.to_owned(), all_lost),
-        RowsV1::Sealed { file, pin, overlay } => match SectionFile::open_damaged(disk, file, Some(*pin)) {
+        RowsV2::Partial(_) => (state_file.to_owned(), all_lost),
+        RowsV2::Sealed { file, pin, overlay } => match SectionFile::open_damaged(disk, file, Some(*pin)) {
             Ok((sections, damages)) => {
                 if !damages.is_empty() {
                     errors = damages.into_iter().map(StoreError::Disk).collect();

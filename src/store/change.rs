@@ -14,15 +14,21 @@
 //! | 6 create | key, parameters |
 //! | 7 expire | key, unix milliseconds u64, 0 for never |
 //! | 8 rename | key, new key |
+//! | 9 add with text | key, parameters, element, attributes, text, model, f32s |
+//! | 10 create with model | key, parameters, model |
 //!
-//! `attributes` is a byte: 0 keep, 1 remove, 2 a byte string follows.
+//! `attributes` and `text` are a byte: 0 keep, 1 remove, 2 a byte string follows. `model` is a byte: 0 none, 1 its name as
+//! a byte string and its hash (32 bytes) follow. Without text and model, kinds 1 and 6 are written.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use thiserror::Error;
 
 use super::params::{PARAMS_BYTES, ParamsV1};
 use super::state::{Key, NamespaceId};
-use crate::collection::{AttributeChange, Attributes, Params};
+use crate::collection::{AttributeChange, Attributes, Params, Text, TextChange};
+use crate::embed::ModelId;
 
 /// Version of the payload's format.
 const PAYLOAD_VERSION: u8 = 1;
@@ -44,6 +50,10 @@ pub enum Change {
         vector: Vec<f32>,
         /// What happens to the attributes.
         attributes: AttributeChange,
+        /// What happens to the text.
+        text: TextChange,
+        /// The model that made the vector, if one did: the collection keeps to the first.
+        model: Option<Arc<ModelId>>,
     },
     /// Removes an element; removes the collection with its last one.
     Remove {
@@ -80,6 +90,8 @@ pub enum Change {
         key: Key,
         /// What it is to be.
         params: Params,
+        /// The model that is to embed its texts.
+        model: Option<Arc<ModelId>>,
     },
     /// Sets when a collection goes by itself.
     Expire {
@@ -133,6 +145,25 @@ fn put_attributes(out: &mut Vec<u8>, change: &AttributeChange) {
     }
 }
 
+fn put_text(out: &mut Vec<u8>, change: &TextChange) {
+    match change {
+        TextChange::Keep => out.push(0),
+        TextChange::Set(None) => out.push(1),
+        TextChange::Set(Some(value)) => {
+            out.push(2);
+            put_bytes(out, value);
+        }
+    }
+}
+
+fn put_model(out: &mut Vec<u8>, model: Option<&ModelId>) {
+    out.push(u8::from(model.is_some()));
+    if let Some(model) = model {
+        put_bytes(out, model.name.as_bytes());
+        out.extend_from_slice(&model.hash);
+    }
+}
+
 impl Change {
     /// The key it changes; `None` if it changes all.
     pub fn key(&self) -> Option<&Key> {
@@ -155,12 +186,17 @@ impl Change {
             out.extend_from_slice(&namespace.0.to_le_bytes());
         };
         match self {
-            Self::Add { namespace, key, params, element, vector, attributes } => {
-                head(1, namespace);
+            Self::Add { namespace, key, params, element, vector, attributes, text, model } => {
+                let with_text = *text != TextChange::Keep || model.is_some();
+                head(if with_text { 9 } else { 1 }, namespace);
                 put_bytes(out, key.name());
                 out.extend_from_slice(&ParamsV1::from(params).to_bytes());
                 put_bytes(out, element);
                 put_attributes(out, attributes);
+                if with_text {
+                    put_text(out, text);
+                    put_model(out, model.as_deref());
+                }
                 put_bytes(out, bytemuck::cast_slice(vector));
             }
             Self::Remove { namespace, key, element } => {
@@ -179,10 +215,13 @@ impl Change {
                 put_bytes(out, key.name());
             }
             Self::Flush { namespace } => head(5, namespace),
-            Self::Create { namespace, key, params } => {
-                head(6, namespace);
+            Self::Create { namespace, key, params, model } => {
+                head(if model.is_some() { 10 } else { 6 }, namespace);
                 put_bytes(out, key.name());
                 out.extend_from_slice(&ParamsV1::from(params).to_bytes());
+                if model.is_some() {
+                    put_model(out, model.as_deref());
+                }
             }
             Self::Expire { namespace, key, at_ms } => {
                 head(7, namespace);
@@ -250,6 +289,28 @@ impl<'a> Reader<'a> {
         }
     }
 
+    fn text(&mut self) -> Result<TextChange, PayloadError> {
+        match self.byte()? {
+            0 => Ok(TextChange::Keep),
+            1 => Ok(TextChange::Set(None)),
+            2 => Ok(TextChange::Set(Some(Text::from(self.bytes()?)))),
+            _ => Err(PayloadError("a text change is not known")),
+        }
+    }
+
+    fn model(&mut self) -> Result<Option<Arc<ModelId>>, PayloadError> {
+        match self.byte()? {
+            0 => Ok(None),
+            1 => {
+                let name = std::str::from_utf8(self.bytes()?);
+                let name = name.map_err(|_| PayloadError("a model's name is not text"))?.to_owned();
+                let hash = self.take(32)?.try_into().map_err(|_| PayloadError("it is cut"))?;
+                Ok(Some(Arc::new(ModelId { name, hash })))
+            }
+            _ => Err(PayloadError("a model is not known")),
+        }
+    }
+
     fn vector(&mut self, params: &Params) -> Result<Vec<f32>, PayloadError> {
         let bytes = self.bytes()?;
         if bytes.len() != params.layout.dim * size_of::<f32>() {
@@ -262,13 +323,17 @@ impl<'a> Reader<'a> {
         let kind = self.byte()?;
         let namespace = NamespaceId(self.u32()?);
         Ok(match kind {
-            1 => {
+            1 | 9 => {
                 let key = self.key()?;
                 let params = self.params()?;
                 let element = self.element()?;
                 let attributes = self.attributes()?;
+                let (text, model) = match kind {
+                    1 => (TextChange::Keep, None),
+                    _ => (self.text()?, self.model()?),
+                };
                 let vector = self.vector(&params)?;
-                Change::Add { namespace, key, params, element, vector, attributes }
+                Change::Add { namespace, key, params, element, vector, attributes, text, model }
             }
             2 => Change::Remove { namespace, key: self.key()?, element: self.element()? },
             3 => {
@@ -280,7 +345,11 @@ impl<'a> Reader<'a> {
             }
             4 => Change::Drop { namespace, key: self.key()? },
             5 => Change::Flush { namespace },
-            6 => Change::Create { namespace, key: self.key()?, params: self.params()? },
+            6 => Change::Create { namespace, key: self.key()?, params: self.params()?, model: None },
+            10 => {
+                let (key, params, model) = (self.key()?, self.params()?, self.model()?);
+                Change::Create { namespace, key, params, model }
+            }
             7 => {
                 let (key, at_ms) = (self.key()?, self.u64()?);
                 Change::Expire { namespace, key, at_ms: (at_ms > 0).then_some(at_ms) }
@@ -318,21 +387,30 @@ mod tests {
         let layout = Layout { dim: 2, metric: Metric::Cosine, quantization: Quantization::Int8 };
         let params = Params { projection_input_dim: 5, ..Params::new(layout) };
         let element = Bytes::from_static(b"");
-        let add = |attributes| Change::Add {
+        let model = Some(Arc::new(ModelId { name: "m".to_owned(), hash: [7; 32] }));
+        let add = |attributes, text, model| Change::Add {
             namespace,
             key: key.clone(),
             params,
             element: element.clone(),
             vector: vec![1.5, -2.0],
             attributes,
+            text,
+            model,
         };
         vec![
-            add(AttributeChange::Keep),
-            add(AttributeChange::Set(None)),
-            add(AttributeChange::Set(Some(Attributes::from(&b"{}"[..])))),
+            add(AttributeChange::Keep, TextChange::Keep, None),
+            add(AttributeChange::Set(None), TextChange::Keep, model.clone()),
+            add(AttributeChange::Keep, TextChange::Set(None), None),
+            add(
+                AttributeChange::Set(Some(Attributes::from(&b"{}"[..]))),
+                TextChange::Set(Some(Text::from(&b"a text"[..]))),
+                model.clone(),
+            ),
             Change::SetAttributes { namespace, key: key.clone(), element: element.clone(), attributes: None },
             Change::Remove { namespace, key: key.clone(), element },
-            Change::Create { namespace, key: key.clone(), params },
+            Change::Create { namespace, key: key.clone(), params, model: None },
+            Change::Create { namespace, key: key.clone(), params, model },
             Change::Expire { namespace, key: key.clone(), at_ms: Some(5) },
             Change::Expire { namespace, key: key.clone(), at_ms: None },
             Change::Rename { namespace, key: key.clone(), to: Key::new(Bytes::from_static(b"new")) },

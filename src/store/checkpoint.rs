@@ -22,7 +22,7 @@ use super::state::{Key, NamespaceId, Snapshot, State};
 use super::writer::{Adopt, Message, WriterStats};
 use super::{StoreError, WriteError};
 use crate::clock;
-use crate::collection::sealed::{ArraysV1, SealedRows};
+use crate::collection::sealed::{ArraysV2, SealedRows};
 use crate::collection::{Collection, Rows};
 use crate::disk::log::LogWriter;
 use crate::disk::manifest::{self, Manifest};
@@ -187,7 +187,7 @@ impl Maintenance {
             if !chunk.closed || matches!(*chunk.rows, Rows::Sealed(_)) {
                 continue;
             }
-            let arrays = ArraysV1::copy(chunk, collection.params.row_shape())?;
+            let arrays = ArraysV2::copy(chunk, collection.params.row_shape())?;
             let rows = write_chunk(&*self.disk, collection, chunk.number, &arrays, chunk.len)?;
             let rows = Arc::new(Rows::Sealed(rows));
             let (reply, adopted) = channel();
@@ -247,7 +247,7 @@ pub(super) fn write_chunk(
     disk: &dyn Disk,
     collection: &Collection,
     number: u32,
-    rows: &ArraysV1,
+    rows: &ArraysV2,
     len: usize,
 ) -> Result<SealedRows, StoreError> {
     disk.create_folder(format::CHUNK_FOLDER)?;
@@ -276,7 +276,7 @@ pub fn write_copy(
         let mut copy = collection.clone();
         for chunk in &collection.chunks {
             if chunk.closed {
-                let arrays = ArraysV1::copy(chunk, collection.params.row_shape())?;
+                let arrays = ArraysV2::copy(chunk, collection.params.row_shape())?;
                 let rows = write_chunk(disk, collection, chunk.number, &arrays, chunk.len)?;
                 on_bytes(disk.len_bytes(rows.file_name())?);
                 copy.adopt(chunk.number, Arc::new(Rows::Sealed(rows)), &chunk.overlay);

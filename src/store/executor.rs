@@ -200,7 +200,7 @@ mod tests {
     use std::sync::atomic::Ordering;
 
     use super::*;
-    use crate::collection::{AttributeChange, Collection, Encoded, Params};
+    use crate::collection::{AttributeChange, Collection, Encoded, Params, TextChange};
     use crate::vector::{Layout, Metric, Quantization, Query};
 
     fn requests(rows: usize, searches: usize) -> Vec<SearchRequest> {
@@ -209,7 +209,7 @@ mod tests {
         for at in 0..rows {
             let vector = [at as f32, 1.0, 2.0, 3.0];
             let encoded = Encoded::new(&collection.params, &vector);
-            collection.put(&at.to_be_bytes(), &vector, &encoded, &AttributeChange::Keep);
+            collection.put(&at.to_be_bytes(), &vector, &encoded, &AttributeChange::Keep, &TextChange::Keep);
         }
         let collection = Arc::new(collection);
         let request = |at| SearchRequest {

@@ -13,6 +13,7 @@ use imbl::{OrdMap, OrdSet};
 use super::change::Change;
 use crate::collection::ids::hash_name;
 use crate::collection::{Collection, Encoded, Params};
+use crate::embed::ModelId;
 
 /// A partial chunk with more bytes of originals than this is sealed short at a checkpoint.
 pub(super) const MAX_PARTIAL_BYTES: usize = if cfg!(test) { 4 << 10 } else { 16 << 20 };
@@ -218,9 +219,9 @@ impl State {
     pub fn apply(&mut self, change: &Change, encoded: Option<&Encoded>) -> Applied {
         self.snapshot.stamp += 1;
         match change {
-            Change::Add { namespace, key, params, element, vector, attributes } => {
+            Change::Add { namespace, key, params, element, vector, attributes, text, model } => {
                 if self.snapshot.get(*namespace, key).is_none() {
-                    self.create(*namespace, key, params);
+                    self.create(*namespace, key, params, None);
                 }
                 let made;
                 let encoded = match encoded {
@@ -231,7 +232,10 @@ impl State {
                     }
                 };
                 let added = self.change_rows(*namespace, key, |collection| {
-                    (true, collection.put(element, vector, encoded, attributes))
+                    if collection.model.is_none() {
+                        collection.model.clone_from(model);
+                    }
+                    (true, collection.put(element, vector, encoded, attributes, text))
                 });
                 if added == Some(true) { Applied::Yes } else { Applied::Replaced }
             }
@@ -254,10 +258,10 @@ impl State {
                 });
                 Applied::from(set == Some(true))
             }
-            Change::Create { namespace, key, params } => {
+            Change::Create { namespace, key, params, model } => {
                 let missing = self.snapshot.get(*namespace, key).is_none();
                 if missing {
-                    self.create(*namespace, key, params);
+                    self.create(*namespace, key, params, model.as_ref());
                 }
                 Applied::from(missing)
             }
@@ -274,9 +278,10 @@ impl State {
         }
     }
 
-    fn create(&mut self, namespace: NamespaceId, key: &Key, params: &Params) {
+    fn create(&mut self, namespace: NamespaceId, key: &Key, params: &Params, model: Option<&Arc<ModelId>>) {
         let mut collection = Collection::new(self.snapshot.next_uid, *params);
         collection.stamp = self.snapshot.stamp;
+        collection.model = model.cloned();
         self.snapshot.next_uid += 1;
         self.snapshot.insert(namespace, key.detached(), Arc::new(collection));
     }

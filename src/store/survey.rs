@@ -17,7 +17,7 @@ use super::change::{self, Change};
 use super::recovery::PUBLISH_EVERY_RECORDS;
 use super::state::{Key, NamespaceId, Snapshot, State};
 use super::{StoreError, archive::DamagedChunk};
-use crate::collection::{AttributeChange, Collection, Found, RowId, live_offsets};
+use crate::collection::{AttributeChange, Collection, Found, RowId, TextChange, live_offsets};
 use crate::disk::format::{CHUNK_FOLDER, MANIFEST_FILE, is_chunk_name, parse_log_name, parse_state_name};
 use crate::disk::manifest::{self, Manifest};
 use crate::disk::salvage::{self, LogPiece};
@@ -122,6 +122,8 @@ struct Surveyor<'a> {
 #[derive(Default)]
 struct Loaded {
     head: Option<(u64, u64)>,
+    /// Version of the entries behind the head.
+    version: u64,
     collections: Vec<(NamespaceId, Key, Collection)>,
     damaged: Vec<(NamespaceId, Key, DamagedChunk)>,
     files: HashSet<String>,
@@ -209,18 +211,21 @@ impl Surveyor<'_> {
     }
 
     fn state_file(&mut self, name: &str, pin: Option<&Pin>) -> Result<Loaded, StoreError> {
-        let mut loaded = Loaded::default();
+        let mut loaded = Loaded { version: archive::VERSION, ..Loaded::default() };
         let disk = self.disk;
         let read = salvage::state_entries(disk, name, pin, |piece| {
             match piece {
                 Err(damage) => self.note(damage.into(), name, None)?,
                 Ok((0, entry)) => match archive::decode_head(entry) {
-                    Ok(head) => loaded.head = Some(head),
+                    Ok((stamp, next_uid, version)) => {
+                        loaded.head = Some((stamp, next_uid));
+                        loaded.version = version;
+                    }
                     Err(error) => self.note(error, name, None)?,
                 },
                 Ok((_, entry)) => {
                     (self.on_bytes)(entry.len() as u64);
-                    match archive::salvage_collection(disk, name, entry) {
+                    match archive::salvage_collection(disk, name, loaded.version, entry) {
                         Ok(salvaged) => self.take(salvaged, &mut loaded)?,
                         Err(error) => self.note(error, name, None)?,
                     }
@@ -257,10 +262,13 @@ impl Surveyor<'_> {
     fn note_lost(&mut self, key: &Key, chunk: &mut DamagedChunk) {
         let named = std::mem::take(&mut chunk.salvage.lost);
         let bare = std::mem::take(&mut chunk.salvage.without_attributes);
+        let wordless = std::mem::take(&mut chunk.salvage.without_text);
         let lost = named.len() + chunk.salvage.unnamed;
-        for (count, what, elements) in
-            [(lost, "elements cannot be read", named), (bare.len(), "elements lose their attributes", bare)]
-        {
+        for (count, what, elements) in [
+            (lost, "elements cannot be read", named),
+            (bare.len(), "elements lose their attributes", bare),
+            (wordless.len(), "elements lose their texts", wordless),
+        ] {
             if count > 0 {
                 let damage = damage_at(&chunk.file, 0, format!("{count} {what}"), Some(key));
                 self.damages.push(Damage { offset: None, elements, ..damage });
@@ -327,6 +335,8 @@ impl Surveyor<'_> {
                 element: row.name.into(),
                 vector: row.vector,
                 attributes: AttributeChange::Set(row.attributes),
+                text: TextChange::Set(row.text),
+                model: None,
             };
             self.state.apply(&change, None);
         }

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::change::Change;
 use super::state::{Applied, Key, NamespaceId};
 use super::*;
-use crate::collection::{AttributeChange, Attributes, Collection, Found, Params, Rows};
+use crate::collection::{AttributeChange, Attributes, Collection, Found, Params, Rows, Text, TextChange};
 use crate::config::Fsync;
 use crate::disk::RealDisk;
 use crate::disk::sim::SimDisk;
@@ -63,6 +63,11 @@ pub(super) fn vector(seed: u32) -> Vec<f32> {
 
 pub(super) fn add(name: &str, element: &str, seed: u32, attributes: Option<String>) -> Change {
     let layout = Layout { dim: DIM, metric: Metric::Cosine, quantization: Quantization::Int8 };
+    // An element with attributes has a text too.
+    let text = match &attributes {
+        None => TextChange::Keep,
+        Some(text) => TextChange::Set(Some(Text::from(format!("text {text}").as_bytes()))),
+    };
     Change::Add {
         namespace: NAMESPACE,
         key: key(name),
@@ -73,6 +78,8 @@ pub(super) fn add(name: &str, element: &str, seed: u32, attributes: Option<Strin
             None => AttributeChange::Keep,
             Some(text) => AttributeChange::Set(Some(Attributes::from(text.as_bytes()))),
         },
+        text,
+        model: None,
     }
 }
 
@@ -350,12 +357,16 @@ fn write_a_data_folder_to_keep() {
     let store = open(Path::new(&folder), true);
     let put = |name: &str, element: u16, shift: f32, attributes: Option<&str>| {
         let attributes = attributes.map(str::to_owned);
-        let Change::Add { namespace, key, params, attributes, .. } = add(name, "", 0, attributes) else {
+        let Change::Add { namespace, key, params, attributes, text, .. } = add(name, "", 0, attributes)
+        else {
             unreachable!()
         };
         let vector = (0..8u16).map(|at| f32::from(element * 8 + at) - 700.0 + shift).collect();
         let element = format!("e{element}").into();
-        write_one(&store, Change::Add { namespace, key, params, element, vector, attributes });
+        write_one(
+            &store,
+            Change::Add { namespace, key, params, element, vector, attributes, text, model: None },
+        );
     };
     (0..200).for_each(|element| put("sealed", element, 0.0, (element % 2 == 0).then_some("{\"n\":1}")));
     store.checkpoint().unwrap();

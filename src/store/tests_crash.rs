@@ -10,7 +10,7 @@ use super::change::Change;
 use super::state::{Key, Snapshot};
 use super::tests::{NAMESPACE, add, key, write};
 use super::*;
-use crate::collection::{AttributeChange, Attributes, RowId, live_offsets};
+use crate::collection::{AttributeChange, Attributes, RowId, TextChange, live_offsets};
 use crate::config::Fsync;
 use crate::disk::sim::{Fault, Moment, SimDisk};
 
@@ -28,12 +28,14 @@ const RESUME_TRIES: u32 = 10_000;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Content(BTreeMap<Bytes, KeyContent>);
 
+/// Vector, attributes and text.
+type Element = (Vec<f32>, Option<Vec<u8>>, Option<Vec<u8>>);
+
 #[derive(Clone, Debug, Default, PartialEq)]
 struct KeyContent {
     declared: bool,
     expires_ms: Option<u64>,
-    /// Vector and attributes by name.
-    elements: BTreeMap<Bytes, (Vec<f32>, Option<Vec<u8>>)>,
+    elements: BTreeMap<Bytes, Element>,
 }
 
 fn name_of(key: &Key) -> Bytes {
@@ -55,7 +57,8 @@ impl Content {
                     let row = RowId::new(chunk.number, offset);
                     let attributes = collection.attributes(row).map(<[u8]>::to_vec);
                     let name = Bytes::copy_from_slice(collection.name(row));
-                    content.elements.insert(name, (collection.vector(row)?.into_owned(), attributes));
+                    let text = collection.text(row)?.map(<[u8]>::to_vec);
+                    content.elements.insert(name, (collection.vector(row)?.into_owned(), attributes, text));
                 }
             }
             assert_eq!(content.elements.len(), collection.len());
@@ -66,12 +69,15 @@ impl Content {
 
     fn apply(&mut self, change: &Change) {
         match change.clone() {
-            Change::Add { key, element, vector, attributes, .. } => {
+            Change::Add { key, element, vector, attributes, text, .. } => {
                 let elements = &mut self.0.entry(name_of(&key)).or_default().elements;
                 let entry = elements.entry(element).or_default();
                 entry.0 = vector;
                 if let AttributeChange::Set(value) = attributes {
                     entry.1 = value.map(|value| value.to_vec());
+                }
+                if let TextChange::Set(value) = text {
+                    entry.2 = value.map(|value| value.to_vec());
                 }
             }
             Change::Remove { key, element, .. } => {
@@ -145,7 +151,7 @@ pub(super) fn workload() -> Vec<Step> {
     let create = |name: &str| {
         let Change::Add { mut params, .. } = add(name, "", 0, None) else { unreachable!() };
         params.declared = true;
-        Write(vec![Change::Create { namespace: NAMESPACE, key: key(name), params }])
+        Write(vec![Change::Create { namespace: NAMESPACE, key: key(name), params, model: None }])
     };
     let expire =
         |name: &str, at_ms| Write(vec![Change::Expire { namespace: NAMESPACE, key: key(name), at_ms }]);

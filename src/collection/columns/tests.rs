@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::column::{MAX_VALUE_BYTES, MAX_VALUES};
 use super::*;
 use crate::collection::filter::tests_random::{any_attributes, any_expression};
-use crate::collection::{AttributeChange, Attributes, Collection, Encoded, Params};
+use crate::collection::{AttributeChange, Attributes, Collection, Encoded, Params, TextChange};
 use crate::vector::{Layout, Metric, Quantization};
 
 fn collection() -> Collection {
@@ -17,7 +17,7 @@ fn collection() -> Collection {
 fn put(collection: &mut Collection, name: usize, attributes: Option<&[u8]>) {
     let encoded = Encoded::new(&collection.params, &[1.0]);
     let attributes = AttributeChange::Set(attributes.map(Attributes::from));
-    collection.put(name.to_string().as_bytes(), &[1.0], &encoded, &attributes);
+    collection.put(name.to_string().as_bytes(), &[1.0], &encoded, &attributes, &TextChange::Keep);
 }
 
 /// A collection whose rows have these attributes.
