@@ -39,8 +39,7 @@ impl Avx512Vnni {
 
     /// See [`super::Kernel::screen_blocks`].
     pub(super) fn screen(self, screens: &[Screen<'_>], rows: Rows<'_>, passed: &mut Vec<Passed>) -> usize {
-        // SAFETY: an `Avx512Vnni` is only made on a CPU that has both features.
-        unsafe { avx512_block::screen(screens, rows, passed) }
+        avx512_block::screen(self, screens, rows, passed)
     }
 
     /// See [`super::Kernel::scan`], which checks the lengths.
