@@ -59,8 +59,8 @@ done
 cp "$work/model/model.onnx" "$work/fp32/model.onnx"
 cp "$work/model/model.int8.onnx" "$work/int8/model.onnx"
 for name in minilm minilm-fp32; do
-    "$vecdis" model remove "$name" --dir "$dir" >/dev/null 2>&1 || true
+    "$vecdis" model remove "$name" --in "$dir" >/dev/null 2>&1 || true
 done
-"$vecdis" model add "$work/int8" minilm --dir "$dir"
-"$vecdis" model add "$work/fp32" minilm-fp32 --dir "$dir"
-"$vecdis" model verify --dir "$dir"
+"$vecdis" model add "$work/int8" minilm --in "$dir"
+"$vecdis" model add "$work/fp32" minilm-fp32 --in "$dir"
+"$vecdis" model verify --in "$dir"

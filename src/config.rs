@@ -17,7 +17,7 @@ use thiserror::Error;
 use crate::glob;
 
 pub use options::{ConfigOption, OPTIONS};
-pub use values::{BindAddress, Fsync, LogLevel, Secret};
+pub use values::{BindAddress, Fsync, LogLevel, Secret, is_model_name};
 
 /// Longest part of a bad value that an error message repeats, in characters.
 const SHOWN_CHARS_MAX: usize = 100;

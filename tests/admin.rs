@@ -247,7 +247,7 @@ fn command_list_names_all() {
         reply.items().iter().map(Value::text).collect()
     };
     assert_eq!(listed(""), all);
-    assert_eq!(listed("FILTERBY PATTERN v*d"), ["VADD", "VCARD", "VMADD"]);
+    assert_eq!(listed("FILTERBY PATTERN v*d"), ["VADD", "VCARD", "VEMBED", "VMADD"]);
     assert_eq!(listed("filterby pattern PING"), ["ping"]);
     let vectors: Vec<String> = all.iter().filter(|name| name.starts_with('V')).cloned().collect();
     assert_eq!(listed("FILTERBY MODULE vectorset"), vectors);
@@ -405,6 +405,8 @@ const SETTABLE: &[(&str, &str, &str)] = &[
     ("save", "", ""),
     ("compaction-percentage", "30", "30"),
     ("maxmemory", "2gb", "2147483648"),
+    ("embedding-model", "other", "other"),
+    ("embedding-cache-size", "1mb", "1048576"),
     ("key-load-delay", "10", "10"),
     ("loglevel", "debug", "debug"),
 ];
@@ -420,6 +422,8 @@ const FIXED: &[&str] = &[
     "io-threads",
     "search-threads",
     "search-kernel",
+    "embedding-threads",
+    "onnxruntime-path",
     "enable-debug-command",
     "logfile",
 ];

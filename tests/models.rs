@@ -33,7 +33,7 @@ fn model(root: &Path, words: &[&str]) -> Output {
     let dir = root.join("data");
     let mut arguments = vec!["model"];
     arguments.extend_from_slice(words);
-    arguments.extend(["--dir", dir.to_str().unwrap()]);
+    arguments.extend(["--in", dir.to_str().unwrap()]);
     common::run(&arguments)
 }
 

@@ -8,7 +8,7 @@ use super::{CliError, print};
 use crate::embed::registry::{FOLDER, Source};
 use crate::embed::{Registry, install};
 
-const DIR: (&str, &str) = ("--dir", "DIR");
+const DIR: (&str, &str) = ("--in", "DIR");
 
 pub(super) const ADD: Subcommand = Subcommand {
     name: "model add",
@@ -60,7 +60,7 @@ pub(super) const VERIFY: Subcommand = Subcommand {
 };
 
 fn add(arguments: &Arguments) -> Result<ExitCode, CliError> {
-    let models = arguments.value_path("--dir").join(FOLDER);
+    let models = arguments.value_path("--in").join(FOLDER);
     let name = arguments.word(1);
     let manifest = install::add(&models, &arguments.path(0), name).map_err(CliError::Model)?;
     let (dims, tokens) = (manifest.dims, manifest.max_tokens);
@@ -71,7 +71,7 @@ fn add(arguments: &Arguments) -> Result<ExitCode, CliError> {
 
 fn list(arguments: &Arguments) -> Result<ExitCode, CliError> {
     let mut text = String::new();
-    for model in Registry::open(&arguments.value_path("--dir")).all() {
+    for model in Registry::open(&arguments.value_path("--in")).all() {
         let (name, kind, hash) = (&model.id.name, model.kind(), model.id.short_hash());
         // Writing to a string cannot fail.
         let _ =
@@ -82,13 +82,13 @@ fn list(arguments: &Arguments) -> Result<ExitCode, CliError> {
 
 fn remove(arguments: &Arguments) -> Result<ExitCode, CliError> {
     let name = arguments.word(0);
-    install::remove(&arguments.value_path("--dir").join(FOLDER), name).map_err(CliError::Model)?;
+    install::remove(&arguments.value_path("--in").join(FOLDER), name).map_err(CliError::Model)?;
     print(&format!("removed {name}\n"))
 }
 
 fn verify(arguments: &Arguments) -> Result<ExitCode, CliError> {
     let mut text = String::new();
-    for model in Registry::open(&arguments.value_path("--dir")).all() {
+    for model in Registry::open(&arguments.value_path("--in")).all() {
         if let Source::Folder(folder, manifest) = &model.source {
             let damaged = |what| CliError::Model(format!("{} is damaged: {what}", model.id.name));
             manifest.verify(folder).map_err(damaged)?;

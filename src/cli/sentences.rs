@@ -21,7 +21,7 @@ const fn job(id: &'static str, wage: u32, text: &'static str) -> Sentence {
 }
 
 /// All of them.
-pub const SENTENCES: &[Sentence] = &[
+pub static SENTENCES: &[Sentence] = &[
     job("job:1", 15, "Warehouse worker wanted, we pay 15 dollars per hour"),
     job("job:2", 11, "Kitchen help for weekends, the pay is 11 dollars an hour"),
     job("job:3", 18, "Night nurse in a hospital, salary of 18 dollars for every hour worked"),

@@ -2,7 +2,7 @@
 
 use super::Config;
 use super::values::{
-    Secret, addresses, kernel_name, number, print_addresses, print_yes_no, size_bytes, yes_no,
+    Secret, addresses, kernel_name, model_name, number, print_addresses, print_yes_no, size_bytes, yes_no,
 };
 
 /// Lowest and highest accepted `proto-max-bulk-len`: one record of the log holds at most 1 GB.
@@ -243,10 +243,7 @@ pub static OPTIONS: &[ConfigOption] = &[
         "embedding-model",
         "builtin",
         "model that embeds texts where none is named: builtin, or one of those in <dir>/models",
-        |config, text| {
-            config.embedding_model = text.to_owned();
-            Ok(())
-        },
+        into!(embedding_model, |text| model_name(text)),
         |config| config.embedding_model.clone(),
     )
     .settable(),

@@ -66,6 +66,10 @@ fn every_option_prints_what_it_reads() {
         ("io-threads", "7"),
         ("search-threads", "7"),
         ("search-kernel", "scalar"),
+        ("embedding-model", "other"),
+        ("embedding-threads", "7"),
+        ("embedding-cache-size", "7"),
+        ("onnxruntime-path", "/x y"),
         ("enable-debug-command", "yes"),
         ("key-load-delay", "7"),
         ("loglevel", "debug"),
@@ -142,7 +146,8 @@ fn the_password_is_never_shown() {
 
 #[test]
 fn a_refused_value_changes_nothing() {
-    for option in OPTIONS.iter().filter(|option| !matches!(option.name, "requirepass" | "logfile" | "dir")) {
+    let takes_all = |name: &str| matches!(name, "requirepass" | "logfile" | "dir" | "onnxruntime-path");
+    for option in OPTIONS.iter().filter(|option| !takes_all(option.name)) {
         let mut config = Config::default();
         assert!(config.set(option.name, "no such value").is_err(), "{}", option.name);
         assert_eq!(config, Config::default());

@@ -198,6 +198,17 @@ const UNITS: &[(&str, u64)] = &[
 ];
 
 /// Reads a size in bytes from `min` to `max`, with or without a unit.
+pub(super) fn model_name(text: &str) -> Result<String, String> {
+    if is_model_name(text) { Ok(text.to_owned()) } else { Err("the name of a model".to_owned()) }
+}
+
+/// Whether an embedding model can have that name: it is a folder's name, and comes over the wire.
+pub fn is_model_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    (1..=64).contains(&name.len()) && !name.starts_with('.') && name.chars().all(plain)
+}
+
+/// Reads a size in bytes.
 pub(super) fn size_bytes(text: &str, min: u64, max: u64) -> Result<u64, String> {
     let lower = text.to_ascii_lowercase();
     let unit = UNITS.iter().find_map(|&(unit, factor)| Some((lower.strip_suffix(unit)?, factor)));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::manifest::{Kind, MANIFEST, Manifest, ModelFile, Pooling, hash_file};
-use super::registry::is_name;
+use crate::config::is_model_name;
 
 /// Bytes a `config.json` and its like may have.
 const MAX_SETTINGS_BYTES: u64 = 1 << 20;
@@ -19,7 +19,7 @@ const DEFAULT_MAX_TOKENS: u64 = 512;
 /// # Errors
 /// What is missing or wrong, in words.
 pub fn add(models: &Path, source: &Path, name: &str) -> Result<Manifest, String> {
-    if !is_name(name) {
+    if !is_model_name(name) {
         return Err(format!("'{name}' cannot be a model's name: letters, digits, '.', '_' and '-' only"));
     }
     let target = models.join(name);
@@ -56,7 +56,7 @@ pub fn add(models: &Path, source: &Path, name: &str) -> Result<Manifest, String>
 /// # Errors
 /// When there is none of that name, or its files cannot be removed.
 pub fn remove(models: &Path, name: &str) -> Result<(), String> {
-    if !is_name(name) || !models.join(name).is_dir() {
+    if !is_model_name(name) || !models.join(name).is_dir() {
         return Err(format!("there is no model '{name}'"));
     }
     fs::remove_dir_all(models.join(name)).map_err(|error| format!("cannot remove '{name}': {error}"))

@@ -38,7 +38,8 @@ impl OnnxModel {
     /// # Errors
     /// When a file or the runtime library is missing or not what it should be.
     pub fn load(folder: &Path, manifest: &Manifest, runtime: &Runtime) -> Result<Self, String> {
-        manifest.verify(folder)?;
+        let replaced = |what| format!("{what}; if it was replaced on purpose, VMODEL UNLOAD reads it anew");
+        manifest.verify(folder).map_err(replaced)?;
         let path = folder.join(manifest.file("tokenizer.json")?);
         let length = std::fs::metadata(&path).map_err(|error| format!("tokenizer.json: {error}"))?.len();
         if length > MAX_TOKENIZER_BYTES {

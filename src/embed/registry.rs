@@ -8,6 +8,7 @@ use super::manifest::{MANIFEST, Manifest};
 use super::onnx::OnnxModel;
 use super::runtime::Runtime;
 use super::{EmbedError, Embedder, ModelId, builtin};
+use crate::config::is_model_name;
 
 /// Name of the model that is built in.
 pub const BUILTIN: &str = "builtin";
@@ -126,7 +127,7 @@ impl Registry {
             return Ok(Arc::clone(model));
         }
         let down = |reason| EmbedError::Down { model: name.chars().take(80).collect(), reason };
-        if !is_name(name) || !self.folder.join(name).join(MANIFEST).is_file() {
+        if !is_model_name(name) || !self.folder.join(name).join(MANIFEST).is_file() {
             let reason = "there is no model of this name: add its folder with 'vecdis model add'";
             return Err(down(reason.to_owned()));
         }
@@ -156,12 +157,6 @@ impl Registry {
     }
 }
 
-/// Whether a model can have that name: it is a folder's name, and comes over the wire.
-pub fn is_name(name: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    (1..=64).contains(&name.len()) && !name.starts_with('.') && name.chars().all(plain)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,10 +164,10 @@ mod tests {
     #[test]
     fn names_cannot_leave_the_folder() {
         for name in ["all-minilm-l6-v2", "a", "x.y_z"] {
-            assert!(is_name(name), "{name}");
+            assert!(is_model_name(name), "{name}");
         }
         for name in ["", ".", "..", "../x", "a/b", "a b", ".hidden", "a\0", &"x".repeat(65)] {
-            assert!(!is_name(name), "{name}");
+            assert!(!is_model_name(name), "{name}");
         }
     }
 
