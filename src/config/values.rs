@@ -197,7 +197,7 @@ const UNITS: &[(&str, u64)] = &[
     ("g", 1_000_000_000),
 ];
 
-/// Reads a size in bytes from `min` to `max`, with or without a unit.
+/// Reads the name of an embedding model.
 pub(super) fn model_name(text: &str) -> Result<String, String> {
     if is_model_name(text) { Ok(text.to_owned()) } else { Err("the name of a model".to_owned()) }
 }
@@ -208,7 +208,7 @@ pub fn is_model_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && !name.starts_with('.') && name.chars().all(plain)
 }
 
-/// Reads a size in bytes.
+/// Reads a size in bytes from `min` to `max`, with or without a unit.
 pub(super) fn size_bytes(text: &str, min: u64, max: u64) -> Result<u64, String> {
     let lower = text.to_ascii_lowercase();
     let unit = UNITS.iter().find_map(|&(unit, factor)| Some((lower.strip_suffix(unit)?, factor)));
