@@ -139,9 +139,9 @@ fn version() -> String {
 fn help() -> String {
     let line = |subcommand: &Subcommand| {
         let (usage, summary) = (subcommand.usage(), subcommand.summary);
-        match usage.len() {
-            0..USAGE_COLUMNS => format!("  vecdis {usage:<USAGE_COLUMNS$}{summary}\n"),
-            _ => format!("  vecdis {usage}\n{:37}{summary}\n", ""),
+        match usage.len() + 2 <= USAGE_COLUMNS {
+            true => format!("  vecdis {usage:<USAGE_COLUMNS$}{summary}\n"),
+            false => format!("  vecdis {usage}\n{:37}{summary}\n", ""),
         }
     };
     let subcommands: String = SUBCOMMANDS.iter().map(line).collect();
@@ -192,7 +192,8 @@ mod tests {
         let text = help();
         for option in OPTIONS {
             let start = format!("--{} ", option.name);
-            let line = text.lines().find(|line| line.contains(&start)).unwrap();
+            let line =
+                text.lines().find(|line| line.trim_start_matches([' ', '*']).starts_with(&start)).unwrap();
             assert!(line.contains(option.doc), "{line}");
             assert!(line.ends_with(&format!("{}]", option.default)) || line.ends_with("[\"\"]"), "{line}");
         }

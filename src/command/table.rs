@@ -391,7 +391,7 @@ pub static COMMANDS: &[CommandSpec] = &[
         "[MATCH pattern] [COUNT n]", "Lists collections with size and dimension.", Handler::Read(vcreate::vlist)),
     command!("vmadd", -8, &["write", "denyoom", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(N x dimension)",
         "key count DIM d FP32 blob element [element ...] [ATTRS json ...]", "Adds many elements as one.", Handler::Write(vcreate::vmadd)),
-    command!("vmodel", -2, &["admin", "noscript"], NO_KEYS, &["vector"], VectorSet, "8.0.0", "that of what is asked",
+    command!("vmodel", -2, &["admin", "noscript", "module"], NO_KEYS, &["vector"], VectorSet, "8.0.0", "that of what is asked",
         "(LIST | INFO name | LOAD name | UNLOAD name | DEFAULT [name] | BENCH name [name ...])",
         "Tells about the models that embed texts, loads and measures them.", Handler::Wait(vmodel::vmodel)),
     command!("vrandmember", -2, &["readonly", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(N) for a count, else O(chunks)",

@@ -17,7 +17,7 @@ use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -92,6 +92,9 @@ fn io_threads(config: &Config) -> usize {
 
 async fn serve(config: Config) -> Result<(), ServerError> {
     let open = if config.read_only { RealDisk::open_read_only } else { RealDisk::open };
+    // Before anybody can know that the server is there.
+    let handle = |kind| signal(kind).map_err(ServerError::io("cannot handle signals"));
+    let signals = [handle(SignalKind::terminate())?, handle(SignalKind::interrupt())?];
     let disk = Arc::new(open(&config.dir)?);
     let (listeners, port) = listen(&config)?;
     let (shutdown, wishes) = mpsc::unbounded_channel();
@@ -113,7 +116,7 @@ async fn serve(config: Config) -> Result<(), ServerError> {
         tokio::spawn(accept(listener, Arc::clone(&context)));
     }
     tokio::spawn(give_back());
-    let end = wait_for_end(Arc::clone(&context), wishes);
+    let end = wait_for_end(Arc::clone(&context), wishes, signals);
     tokio::pin!(end);
     tokio::select! {
         ended = &mut end => return ended,
@@ -220,9 +223,8 @@ fn admit(mut stream: TcpStream, context: &Arc<Context>) {
 async fn wait_for_end(
     context: Arc<Context>,
     mut wishes: mpsc::UnboundedReceiver<ShutdownWish>,
+    [mut terminate, mut interrupt]: [Signal; 2],
 ) -> Result<(), ServerError> {
-    let handle = |kind| signal(kind).map_err(ServerError::io("cannot handle signals"));
-    let (mut terminate, mut interrupt) = (handle(SignalKind::terminate())?, handle(SignalKind::interrupt())?);
     loop {
         let by_signal = Shutdown { save: true, force: false };
         let (wish, refuse) = tokio::select! {
