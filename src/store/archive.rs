@@ -16,6 +16,7 @@ use crate::collection::{Attributes, Chunk, Collection, Params, Rows};
 use crate::disk::Disk;
 use crate::disk::sections::SectionFile;
 use crate::embed::ModelId;
+use crate::vector::arena::MAX_ROWS;
 
 /// First entry of a state file before texts: told from the next by its length. The others are of version 1 then.
 #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -254,7 +255,9 @@ fn restore_collection(
             load.add(disk.len_bytes(file)?);
         }
     }
-    if !chunks.is_sorted_by(|a, b| a.number < b.number) {
+    if !chunks.is_sorted_by(|a, b| a.number < b.number)
+        || chunks.last().is_some_and(|last| last.number >= archived.next_chunk)
+    {
         return Err(StoreError::State("a collection's chunks are out of order".to_owned()));
     }
     Ok(archived.with_chunks(params, chunks))
@@ -275,6 +278,9 @@ fn restore_chunk(disk: &dyn Disk, archived: &ChunkV2, params: &Params) -> Result
     let unsound = || StoreError::State("a chunk's arrays do not fit together".to_owned());
     let ChunkV2 { number, len, live, rows } = archived;
     let (shape, len) = (params.row_shape(), *len as usize);
+    if len > MAX_ROWS {
+        return Err(unsound());
+    }
     match rows {
         RowsV2::Partial(arrays) => arrays.restore(*number, shape, len, live.clone()).ok_or_else(unsound),
         RowsV2::Sealed { file, pin, overlay } => {
@@ -349,7 +355,8 @@ pub fn salvage_collection(
         if let RowsV2::Sealed { file, .. } = &chunk.rows {
             files.push(file.clone());
         }
-        let in_order = chunks.last().is_none_or(|last| last.number < chunk.number);
+        let in_order =
+            chunks.last().is_none_or(|last| last.number < chunk.number) && chunk.number < archived.next_chunk;
         let errors = match restore_chunk(disk, chunk, &params) {
             Ok(_) if !in_order => {
                 vec![StoreError::State("a collection's chunks are out of order".to_owned())]
@@ -397,4 +404,33 @@ fn salvage_chunk(
         },
     };
     DamagedChunk { file, errors, salvage }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::collection::{AttributeChange, Encoded};
+    use crate::disk::sim::SimDisk;
+    use crate::vector::{Layout, Metric, Quantization};
+
+    fn restore(collection: &Collection) -> Result<(), StoreError> {
+        let disk = SimDisk::new();
+        let mut restorer = Restorer::new(&disk);
+        let key = Key::new(Bytes::from_static(b"k"));
+        restorer.entry(&encode_head(&Snapshot::default())?)?;
+        restorer.entry(&encode_collection(NamespaceId(0), &key, collection)?)
+    }
+
+    #[test]
+    fn a_collection_whose_next_chunk_is_there_already_is_refused() {
+        let layout = Layout { dim: 2, metric: Metric::L2, quantization: Quantization::Int8 };
+        let mut collection = Collection::new(1, Params::new(layout));
+        let encoded = Encoded::new(&collection.params, &[1.0, 2.0]);
+        collection.put(b"e", &[1.0, 2.0], &encoded, &AttributeChange::Keep);
+        restore(&collection).unwrap();
+        collection.next_chunk = 0;
+        assert!(matches!(restore(&collection), Err(StoreError::State(_))));
+    }
 }

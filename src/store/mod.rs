@@ -10,7 +10,7 @@ mod compaction;
 pub mod executor;
 mod load;
 mod params;
-mod recovery;
+pub mod recovery;
 pub mod state;
 pub mod survey;
 mod syncer;
@@ -58,6 +58,12 @@ pub enum StoreError {
     /// A log record passed its checksum but does not read as changes.
     #[error(transparent)]
     Payload(#[from] change::PayloadError),
+    /// A log record passed its checksum but adds a vector that its collection cannot hold.
+    #[error("log record {sequence} adds a vector that does not fit its collection")]
+    Misfit {
+        /// The record.
+        sequence: u64,
+    },
     /// A state file passed its checksum but does not read as a snapshot.
     #[error("the state file does not read as a snapshot: {0}")]
     State(String),

@@ -51,6 +51,9 @@ pub fn recover(disk: &dyn Disk, load: &LoadStats) -> Result<Recovered, StoreErro
     let replayed = replay::replay(disk, from, |sequence, payload| -> Result<(), StoreError> {
         load.add_record(payload.len() as u64);
         for change in change::decode_payload(payload)? {
+            if !state.accepts(&change) {
+                return Err(StoreError::Misfit { sequence });
+            }
             state.apply(&change, None);
         }
         state.set_sequence(sequence);
@@ -75,4 +78,45 @@ pub fn recover(disk: &dyn Disk, load: &LoadStats) -> Result<Recovered, StoreErro
     }
     let snapshot = Snapshot::clone(&snapshot);
     Ok(Recovered { snapshot, manifest, replayed_bytes: replayed.size_bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::super::change::{Change, begin_payload};
+    use super::super::state::{Key, NamespaceId};
+    use super::*;
+    use crate::collection::{AttributeChange, Params};
+    use crate::disk::log::LogWriter;
+    use crate::disk::sim::SimDisk;
+    use crate::vector::{Layout, Metric, Quantization};
+
+    fn add(dim: usize) -> Vec<u8> {
+        let layout = Layout { dim, metric: Metric::Cosine, quantization: Quantization::Int8 };
+        let change = Change::Add {
+            namespace: NamespaceId(0),
+            key: Key::new(Bytes::from_static(b"k")),
+            params: Params::new(layout),
+            element: Bytes::from_static(b"e"),
+            vector: vec![1.0; dim],
+            attributes: AttributeChange::Keep,
+        };
+        let mut payload = Vec::new();
+        begin_payload(&mut payload);
+        change.encode(&mut payload);
+        payload
+    }
+
+    #[test]
+    fn a_good_record_with_a_vector_that_does_not_fit_refuses() {
+        let disk = SimDisk::new();
+        let mut log = LogWriter::create(&disk, 1).unwrap();
+        for payload in [add(3), add(4)] {
+            log.append(&payload).unwrap();
+        }
+        log.write().unwrap();
+        let error = recover(&disk).err().unwrap();
+        assert!(matches!(error, StoreError::Misfit { sequence: 2 }), "{error}");
+    }
 }
