@@ -5,12 +5,14 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::writer::{Message, WriterStats};
 use crate::disk::DiskError;
 use crate::disk::log::LogSyncer;
 
+/// Time from the begin of a sync to that of the next, if it does not take longer. A power cut loses at most what came since
+/// the begin of the last sync that ended: this and the time of the one under way.
 const PERIOD: Duration = Duration::from_secs(1);
 
 struct Shared {
@@ -35,12 +37,15 @@ impl Syncer {
         });
         let thread = Arc::clone(&shared);
         std::thread::spawn(move || {
+            let mut took = Duration::ZERO;
             while !thread.stopped.load(Ordering::Relaxed) {
-                std::thread::sleep(PERIOD);
+                std::thread::sleep(PERIOD.saturating_sub(took));
+                let begin = Instant::now();
                 if thread.sync().is_err() {
                     // A writer that has stopped writes nothing more.
                     drop(writer.send(Message::SyncFailed));
                 }
+                took = begin.elapsed();
             }
         });
         Self(shared)
