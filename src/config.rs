@@ -202,7 +202,10 @@ impl Config {
     }
 
     /// Applies the lines of a file; `path` is its name in messages.
-    fn read_file(&mut self, path: &str, source: impl Read) -> Result<(), ConfigError> {
+    ///
+    /// # Errors
+    /// The first line that is wrong (those before it have been applied), or a file that cannot be read.
+    pub fn read_file(&mut self, path: &str, source: impl Read) -> Result<(), ConfigError> {
         let text = file::read_text(source).map_err(|source| unreadable(path, source))?;
         for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
             let words = file::split_line(line).map_err(ConfigError::Line);
