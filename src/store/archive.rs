@@ -411,13 +411,14 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::collection::{AttributeChange, Encoded};
+    use crate::collection::{AttributeChange, Encoded, TextChange};
     use crate::disk::sim::SimDisk;
     use crate::vector::{Layout, Metric, Quantization};
 
     fn restore(collection: &Collection) -> Result<(), StoreError> {
         let disk = SimDisk::new();
-        let mut restorer = Restorer::new(&disk);
+        let load = LoadStats::default();
+        let mut restorer = Restorer::new(&disk, &load);
         let key = Key::new(Bytes::from_static(b"k"));
         restorer.entry(&encode_head(&Snapshot::default())?)?;
         restorer.entry(&encode_collection(NamespaceId(0), &key, collection)?)
@@ -428,7 +429,7 @@ mod tests {
         let layout = Layout { dim: 2, metric: Metric::L2, quantization: Quantization::Int8 };
         let mut collection = Collection::new(1, Params::new(layout));
         let encoded = Encoded::new(&collection.params, &[1.0, 2.0]);
-        collection.put(b"e", &[1.0, 2.0], &encoded, &AttributeChange::Keep);
+        collection.put(b"e", &[1.0, 2.0], &encoded, &AttributeChange::Keep, &TextChange::Keep);
         restore(&collection).unwrap();
         collection.next_chunk = 0;
         assert!(matches!(restore(&collection), Err(StoreError::State(_))));

@@ -87,7 +87,7 @@ mod tests {
     use super::super::change::{Change, begin_payload};
     use super::super::state::{Key, NamespaceId};
     use super::*;
-    use crate::collection::{AttributeChange, Params};
+    use crate::collection::{AttributeChange, Params, TextChange};
     use crate::disk::log::LogWriter;
     use crate::disk::sim::SimDisk;
     use crate::vector::{Layout, Metric, Quantization};
@@ -101,6 +101,8 @@ mod tests {
             element: Bytes::from_static(b"e"),
             vector: vec![1.0; dim],
             attributes: AttributeChange::Keep,
+            text: TextChange::Keep,
+            model: None,
         };
         let mut payload = Vec::new();
         begin_payload(&mut payload);
@@ -116,7 +118,7 @@ mod tests {
             log.append(&payload).unwrap();
         }
         log.write().unwrap();
-        let error = recover(&disk).err().unwrap();
+        let error = recover(&disk, &LoadStats::default()).err().unwrap();
         assert!(matches!(error, StoreError::Misfit { sequence: 2 }), "{error}");
     }
 }
