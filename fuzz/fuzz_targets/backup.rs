@@ -12,6 +12,7 @@ use vecdis::disk::Disk;
 use vecdis::disk::backup;
 use vecdis::disk::image::Image;
 use vecdis::disk::sections::{Section, SectionFile, write_sections};
+use vecdis::store::LoadStats;
 use vecdis::store::recovery::recover;
 use vecdis::store::write_copy;
 use vecdis_fuzz::{Edit, MemoryDisk, dump, edit, snapshot};
@@ -39,7 +40,7 @@ fn files(image: &Image) -> BTreeMap<String, Vec<u8>> {
 
 fn check_restored(image: &Image) {
     let verified = backup::verify(image, &mut |_| {}).is_ok();
-    let content = recover(image).map(|recovered| dump(&recovered.snapshot));
+    let content = recover(image, &LoadStats::default()).map(|recovered| dump(&recovered.snapshot));
     let disk = MemoryDisk::default();
     if backup::restore(&disk, image, &mut |_| {}).is_err() {
         return;
@@ -50,7 +51,8 @@ fn check_restored(image: &Image) {
         "every file as it was"
     );
     if let (true, Ok(content)) = (verified, content) {
-        let recovered = recover(&disk).unwrap_or_else(|error| panic!("what is restored starts: {error}"));
+        let recovered = recover(&disk, &LoadStats::default())
+            .unwrap_or_else(|error| panic!("what is restored starts: {error}"));
         assert!(dump(&recovered.snapshot) == content);
     }
 }

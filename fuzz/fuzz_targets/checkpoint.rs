@@ -11,6 +11,7 @@ use libfuzzer_sys::fuzz_target;
 use vecdis::disk::sections::{Section, SectionFile, write_sections};
 use vecdis::disk::state::{StateWriter, read_state};
 use vecdis::disk::{DiskError, Pin, manifest};
+use vecdis::store::LoadStats;
 use vecdis::store::change::decode_payload;
 use vecdis::store::recovery::recover;
 use vecdis::store::state::State;
@@ -107,7 +108,7 @@ fn replace(entry: &mut [u8], old: &Pin, new: &Pin) {
 /// Edited pieces with good hashes: what is taken can be read, changed and written.
 fn check_pieces(disk: &MemoryDisk) {
     let _ = survey(disk, true, &mut |_| {});
-    let Ok(recovered) = recover(disk) else { return };
+    let Ok(recovered) = recover(disk, &LoadStats::default()) else { return };
     dump(&recovered.snapshot);
     let mut state = State::new(recovered.snapshot);
     for payload in payloads() {
@@ -123,20 +124,21 @@ fn check_pieces(disk: &MemoryDisk) {
     let copy = MemoryDisk::default();
     // Rows of a damaged lazy section cannot be read.
     if write_copy(&copy, (*snapshot).clone(), &mut |_| {}).is_ok() {
-        let read = recover(&copy).unwrap_or_else(|error| panic!("a checkpoint reads back: {error}"));
+        let read = recover(&copy, &LoadStats::default())
+            .unwrap_or_else(|error| panic!("a checkpoint reads back: {error}"));
         assert!(dump(&read.snapshot) == dump(&snapshot), "a checkpoint holds what was there");
     }
 }
 
 /// Files edited behind their hashes.
 fn check_files(disk: &MemoryDisk, edits: &[Edit]) {
-    let Ok(before) = recover(disk) else { return };
+    let Ok(before) = recover(disk, &LoadStats::default()) else { return };
     let mut files: BTreeMap<String, Vec<u8>> = disk.files();
     edit(&mut files.values_mut().collect::<Vec<_>>(), edits);
     let edited = MemoryDisk::default();
     files.into_iter().for_each(|(name, content)| edited.put(&name, content));
     let _ = survey(&edited, false, &mut |_| {});
-    let Ok(after) = recover(&edited) else { return };
+    let Ok(after) = recover(&edited, &LoadStats::default()) else { return };
     let (mut before, after) = (dump(&before.snapshot), dump(&after.snapshot));
     for ((_, elements), (_, old_elements)) in after.values().zip(before.values_mut()) {
         for ((_, vector), (_, old_vector)) in elements.values().zip(old_elements.values_mut()) {

@@ -6,7 +6,7 @@
 use libfuzzer_sys::fuzz_target;
 use vecdis::collection::columns::{judge, passing};
 use vecdis::collection::filter::Filter;
-use vecdis::collection::{AttributeChange, Attributes, Collection, Encoded, Params};
+use vecdis::collection::{AttributeChange, Attributes, Collection, Encoded, Params, TextChange};
 use vecdis::vector::{Layout, Metric, Quantization};
 
 /// Elements made of the lines, again and again: columns are for many rows.
@@ -36,7 +36,7 @@ fuzz_target!(|input: &[u8]| {
     let encoded = Encoded::new(&collection.params, &[1.0]);
     for (element, row) in rows.iter().cycle().take(ELEMENTS).enumerate() {
         let attributes = AttributeChange::Set(Some(Attributes::from(*row)));
-        collection.put(&element.to_le_bytes(), &[1.0], &encoded, &attributes);
+        collection.put(&element.to_le_bytes(), &[1.0], &encoded, &attributes, &TextChange::Keep);
     }
     check(&collection, &filter);
     for element in (0..ELEMENTS).step_by(3) {

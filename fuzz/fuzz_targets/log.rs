@@ -10,6 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use vecdis::disk::DiskError;
 use vecdis::disk::log::LogWriter;
 use vecdis::disk::replay::replay;
+use vecdis::store::LoadStats;
 use vecdis::store::recovery::recover;
 use vecdis::store::survey::survey;
 use vecdis::store::write_copy;
@@ -51,12 +52,13 @@ fn replayed(disk: &MemoryDisk) -> (Vec<Vec<u8>>, bool) {
 /// Edited records with good checksums.
 fn check_records(disk: &MemoryDisk) {
     let surveyed = survey(disk, true, &mut |_| {}).expect("damage is no error");
-    let Ok(recovered) = recover(disk) else { return };
+    let Ok(recovered) = recover(disk, &LoadStats::default()) else { return };
     let content = dump(&recovered.snapshot);
     assert!(surveyed.damages.is_empty() && dump(&surveyed.snapshot) == content, "{:?}", surveyed.damages);
     let copy = MemoryDisk::default();
     write_copy(&copy, recovered.snapshot, &mut |_| {}).expect("memory takes all");
-    let read = recover(&copy).unwrap_or_else(|error| panic!("a checkpoint reads back: {error}"));
+    let read = recover(&copy, &LoadStats::default())
+        .unwrap_or_else(|error| panic!("a checkpoint reads back: {error}"));
     assert!(dump(&read.snapshot) == content, "a checkpoint holds what was there");
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
-use vecdis::collection::{AttributeChange, Attributes, Collection, Params, RowId, live_offsets};
+use vecdis::collection::{AttributeChange, Attributes, Collection, Params, RowId, TextChange, live_offsets};
 use vecdis::store::change::{Change, begin_payload};
 use vecdis::store::state::{Key, NamespaceId, Snapshot, State};
 use vecdis::vector::{Layout, Metric, Quantization};
@@ -77,7 +77,7 @@ fn collections() -> Vec<(Key, Params)> {
 pub fn payloads() -> Vec<Vec<u8>> {
     let mut groups = Vec::new();
     for (key, params) in collections() {
-        groups.push(vec![Change::Create { namespace: NAMESPACE, key: key.clone(), params }]);
+        groups.push(vec![Change::Create { namespace: NAMESPACE, key: key.clone(), params, model: None }]);
         for at in 0..6_u8 {
             groups.push(vec![Change::Add {
                 namespace: NAMESPACE,
@@ -90,6 +90,12 @@ pub fn payloads() -> Vec<Vec<u8>> {
                     1 => AttributeChange::Set(None),
                     _ => AttributeChange::Set(Some(Attributes::from(&br#"{"n":1}"#[..]))),
                 },
+                text: match at {
+                    0 => TextChange::Keep,
+                    1 => TextChange::Set(None),
+                    _ => TextChange::Set(Some((*b"a text").into())),
+                },
+                model: None,
             }]);
         }
         let element = |name: &'static str| Bytes::from_static(name.as_bytes());
@@ -106,7 +112,12 @@ pub fn payloads() -> Vec<Vec<u8>> {
     }
     let other = NamespaceId(1);
     let (from, to) = (key("from"), key("to"));
-    groups.push(vec![Change::Create { namespace: other, key: from.clone(), params: collections()[0].1 }]);
+    groups.push(vec![Change::Create {
+        namespace: other,
+        key: from.clone(),
+        params: collections()[0].1,
+        model: None,
+    }]);
     groups.push(vec![Change::Rename { namespace: other, key: from, to: to.clone() }]);
     groups.push(vec![Change::Drop { namespace: other, key: to }, Change::Flush { namespace: other }]);
     let encode = |changes: Vec<Change>| {

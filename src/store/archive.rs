@@ -177,12 +177,14 @@ pub struct Restorer<'a> {
     load: &'a LoadStats,
     /// What is restored so far, and the version of the entries.
     snapshot: Option<(Snapshot, u64)>,
+    /// Collections from this number on may follow: they are written in the order of their numbers.
+    least_uid: u64,
 }
 
 impl<'a> Restorer<'a> {
     /// Chunk files are opened on this disk; `load` is told how far it is.
     pub fn new(disk: &'a dyn Disk, load: &'a LoadStats) -> Self {
-        Self { disk, load, snapshot: None }
+        Self { disk, load, snapshot: None, least_uid: 0 }
     }
 
     /// Takes the next entry. Entries are aligned to 16 bytes.
@@ -198,6 +200,12 @@ impl<'a> Restorer<'a> {
         let collection = decode_collection(*version, entry)?;
         let namespace = NamespaceId(collection.namespace);
         let key = Key::new(collection.key.clone().into());
+        if !(self.least_uid..snapshot.next_uid).contains(&collection.uid)
+            || snapshot.get(namespace, &key).is_some()
+        {
+            return Err(StoreError::State("two of its collections are the same".to_owned()));
+        }
+        self.least_uid = collection.uid + 1;
         let collection = restore_collection(self.disk, self.load, collection)?;
         snapshot.insert(namespace, key, Arc::new(collection));
         Ok(())
@@ -415,12 +423,30 @@ mod tests {
     use crate::disk::sim::SimDisk;
     use crate::vector::{Layout, Metric, Quantization};
 
+    #[test]
+    fn collections_that_are_there_already_are_refused() {
+        let layout = Layout { dim: 2, metric: Metric::L2, quantization: Quantization::Int8 };
+        let (disk, load) = (SimDisk::new(), LoadStats::default());
+        let mut restorer = Restorer::new(&disk, &load);
+        restorer.entry(&encode_head(&Snapshot::at(0, 8)).unwrap()).unwrap();
+        let mut entry = |name: &'static str, uid: u64| {
+            let collection = Collection::new(uid, Params::new(layout));
+            let key = Key::new(Bytes::from_static(name.as_bytes()));
+            restorer.entry(&encode_collection(NamespaceId(0), &key, &collection).unwrap())
+        };
+        entry("a", 3).unwrap();
+        for (name, uid) in [("b", 3), ("b", 2), ("a", 4), ("b", 8)] {
+            assert!(matches!(entry(name, uid), Err(StoreError::State(_))), "{name} {uid}");
+        }
+        entry("b", 7).unwrap();
+    }
+
     fn restore(collection: &Collection) -> Result<(), StoreError> {
         let disk = SimDisk::new();
         let load = LoadStats::default();
         let mut restorer = Restorer::new(&disk, &load);
         let key = Key::new(Bytes::from_static(b"k"));
-        restorer.entry(&encode_head(&Snapshot::default())?)?;
+        restorer.entry(&encode_head(&Snapshot::at(0, 2))?)?;
         restorer.entry(&encode_collection(NamespaceId(0), &key, collection)?)
     }
 
