@@ -2,7 +2,8 @@
 """Vecdis and a real Redis 8 side by side: the same requests to both, in turn, in one run.
 
     python3 benches/compare_redis.py --data FOLDER --redis-port PORT [--bin target/release/vecdis] [--json FILE]
-                                     [--rows 20000] [--redis-command 'COMMAND {port}'] [--only PART ...]
+                                     [--rows 20000] [--redis-command 'COMMAND {port}'] [--fresh-rows 50000]
+                                     [--only PART ...]
 
 FOLDER holds wordnet59k/ as for acceptance.py. On PORT of 127.0.0.1 runs a Redis with vector sets that nobody else uses
 meanwhile; only keys that begin with "compare:" are touched there, and removed at the end. Vecdis is started here.
@@ -12,8 +13,8 @@ Parts (all by default):
   search   VSIM COUNT 10 EF 100 over these: one and eight connections, pipelines of 16 and 256
   filter   VSIM with a FILTER that 50, 10, 1 and 0.1 % of them match
   small    PING, VCARD and VISMEMBER through redis-benchmark, 50 connections
-  memory   memory per vector of a fresh server, loaded and after SAVE
-  restart  time from the start of the process to the first correct answer
+  memory   memory per vector of a fresh server, loaded and after SAVE: --fresh-rows x 128
+  restart  time from the start of the process to the first correct answer, with as many
 The last two measure a Redis of their own when --redis-command says how to start one in the foreground (options are
 appended to it); without it, only Vecdis. There both keep an append-only log; before, Vecdis runs with its defaults (it
 logs), and the Redis on PORT as it was started.
@@ -45,7 +46,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "clients"
 
 from acceptance import K, machine, wordnet
 from load_client import HOST, drive, encode
-from support import ANSWER_MAX_S, START_MAX_S, STOP_MAX_S, Server, clustered, exact_top, free_port, name, recall
+from support import ANSWER_MAX_S, STOP_MAX_S, Server, clustered, exact_top, free_port, name, recall
 
 PARTS = ("recall", "load", "search", "filter", "small", "memory", "restart")
 # These need servers of their own.
@@ -75,6 +76,8 @@ SMALL_REQUESTS = {16: 600_000, 1: 60_000}
 LOAD_MIN, SMALL_MIN, FILTER_RECALL_MIN, FILTER_MIN = 20.0, 0.8, 0.999, 1.0
 MEMORY_MIN = 1 / 0.35
 POLL_S = 0.001
+# Longest wait for a started server's data: Redis makes its graph again from an append-only file.
+LOAD_MAX_S = 3600.0
 
 
 def connect(port):
@@ -234,6 +237,8 @@ class Comparison:
         self.vectors = clustered(ROWS, DIM, 1)
         self.queries = clustered(QUERIES, DIM, 2)
         self.loaded = False
+        # Of the servers that are started for a part.
+        self.fresh = None
 
     def load(self, rounds=1):
         requests = vadds(self.key, self.vectors)
@@ -358,7 +363,8 @@ class Comparison:
                 other.ready()
                 peers.append(Peer("Redis", other.port))
             empty = [peer.memory_bytes() for peer in peers]
-            requests = vadds(self.key, self.vectors)
+            self.fresh = clustered(self.options.fresh_rows, DIM, 1)
+            requests = vadds(self.key, self.fresh)
             alternate(peers, lambda peer: add(peer, self.key, requests), 1)
             if "memory" in shown:
                 self.memory_rows(peers, empty, "loaded")
@@ -369,10 +375,10 @@ class Comparison:
             saves = [run[0] for run in alternate(peers, save_s, 1)] + [None]
             if "memory" in shown:
                 # All that is on disk then but the originals.
-                codes_bytes = server.files()[1] - self.vectors.nbytes
+                codes_bytes = server.files()[1] - self.fresh.nbytes
                 self.memory_rows(peers, empty, "after SAVE", codes_bytes)
             if "restart" in shown:
-                self.table.row("restart", f"SAVE of {ROWS:,} x {DIM}", *saves[:2], "s", less=True)
+                self.table.row("restart", f"SAVE of {len(self.fresh):,} x {DIM}", *saves[:2], "s", less=True)
                 self.restart_rows(server, other, from_log_s)
         finally:
             server.kill9()
@@ -416,16 +422,16 @@ class Comparison:
             peer.drive(vsims(self.key, self.queries, "EF", EF))
         after = [peer.memory_bytes() for peer in peers]
         for place, label in enumerate(("used_memory", "RssAnon + mapped codes", "RssAnon + RssFile")):
-            each = [(now[place] - was[place]) / ROWS for now, was in zip(after, empty)] + [None]
+            each = [(now[place] - was[place]) / len(self.fresh) for now, was in zip(after, empty)] + [None]
             if label == "RssAnon + mapped codes":
-                each[0] += mapped_bytes / ROWS
+                each[0] += mapped_bytes / len(self.fresh)
             least = MEMORY_MIN if mapped_bytes and place == 1 else None
             self.table.row("memory", f"{label} per vector, {when}", *each[:2], "bytes", less=True, least=least)
 
     def correct(self, client):
         """Whether the loaded set answers as it must: all elements there, and each the nearest to its own vector."""
-        found = client.execute_command("VSIM", self.key, "FP32", self.vectors[7].tobytes(), "COUNT", 1)
-        return found == [name(7).encode()] and client.execute_command("VCARD", self.key) == ROWS
+        found = client.execute_command("VSIM", self.key, "FP32", self.fresh[7].tobytes(), "COUNT", 1)
+        return found == [name(7).encode()] and client.execute_command("VCARD", self.key) == len(self.fresh)
 
     def run(self, parts):
         for part in parts:
@@ -445,7 +451,7 @@ def save_s(peer):
 def wait_for(port, ask):
     """Asks a starting server until `ask(client)` is true."""
     begin = time.perf_counter()
-    while time.perf_counter() - begin < START_MAX_S:
+    while time.perf_counter() - begin < LOAD_MAX_S:
         try:
             with connect(port) as client:
                 if ask(client):
@@ -453,7 +459,7 @@ def wait_for(port, ask):
         except (redis.ConnectionError, redis.ResponseError):
             pass
         time.sleep(POLL_S)
-    raise RuntimeError(f"no correct answer on port {port} in {START_MAX_S:.0f} s")
+    raise RuntimeError(f"no correct answer on port {port} in {LOAD_MAX_S:.0f} s")
 
 
 def arguments():
@@ -465,6 +471,7 @@ def arguments():
     parser.add_argument("--bin", type=lambda text: Path(text).resolve(), help="the server's executable")
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--rows", type=int, default=20_000, help="rows of wordnet59k for the recall part")
+    parser.add_argument("--fresh-rows", type=int, default=ROWS, help="rows for the parts memory and restart")
     parser.add_argument("--redis-command", help="starts a Redis in the foreground; {port} is replaced")
     parser.add_argument("--redis-benchmark", default="redis-benchmark", help="the program")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to run")
