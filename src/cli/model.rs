@@ -20,6 +20,10 @@ pub(super) const ADD: Subcommand = Subcommand {
 config.json, or in a model.toml: kind = \"onnx\", dims, max_tokens, pooling (in-graph, mean or cls), normalise, query_prefix,
 document_prefix, licence.
 
+A provider that embeds is a model.toml and nothing else (FOLDER may be that file): kind = \"remote\", dims, max_tokens, and a
+table [remote] with provider (openai, cohere, tei or hugging-face), url, model, key_env or key_file, deadline_s (30),
+batch_texts and request_dims. Keys stay where they are: they are not copied, logged or shown.
+
 The files are copied to DIR/models/NAME with their hashes. A running server finds the model by itself.
 ",
     failure_code: 1,

@@ -30,7 +30,8 @@ pub fn cache_key(model: &ModelId, role: Role, text: &str) -> CacheKey {
         Role::Query => 0,
         Role::Document => 1,
     };
-    hasher.update(&model.hash).update(&[role]).update(text.as_bytes());
+    // No name has a zero.
+    hasher.update(&model.hash).update(model.name.as_bytes()).update(&[0, role]).update(text.as_bytes());
     *hasher.finalize().as_bytes()
 }
 

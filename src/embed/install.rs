@@ -15,6 +15,7 @@ const DEFAULT_MAX_TOKENS: u64 = 512;
 
 /// Adds the model in a folder (an ONNX file and `tokenizer.json`, as the Hugging Face hub has them) to those in `models`.
 /// What it is stands in its `model.toml`, if it has one, else in `config.json` and the files of sentence-transformers.
+/// A remote model is its `model.toml` and nothing else; that file itself may be given.
 ///
 /// # Errors
 /// What is missing or wrong, in words.
@@ -26,10 +27,17 @@ pub fn add(models: &Path, source: &Path, name: &str) -> Result<Manifest, String>
     if target.exists() {
         return Err(format!("there is a model '{name}' already: remove it first, or give another name"));
     }
-    let graph = find_graph(source)?;
-    let mut manifest = match source.join(MANIFEST).is_file() {
-        true => Manifest::read(source)?,
-        false => settings(source)?,
+    let mut manifest = match (source.is_file(), source.join(MANIFEST).is_file()) {
+        (true, _) => Manifest::read_file(source)?,
+        (_, true) => Manifest::read(source)?,
+        _ => {
+            find_graph(source)?;
+            settings(source)?
+        }
+    };
+    let files = match manifest.kind {
+        Kind::Onnx => [find_graph(source)?, vec![source.join("tokenizer.json")]].concat(),
+        Kind::Remote => Vec::new(),
     };
     let temporary = models.join(format!(".tmp-{name}"));
     let failed = |doing: &'static str| move |error: std::io::Error| format!("cannot {doing}: {error}");
@@ -38,7 +46,7 @@ pub fn add(models: &Path, source: &Path, name: &str) -> Result<Manifest, String>
     }
     fs::create_dir_all(&temporary).map_err(failed("make the model's folder"))?;
     manifest.files.clear();
-    for path in graph.into_iter().chain([source.join("tokenizer.json")]) {
+    for path in files {
         let file =
             path.file_name().and_then(|name| name.to_str()).ok_or("a file's name is not text")?.to_owned();
         let copy = temporary.join(&file);
@@ -99,6 +107,7 @@ fn settings(source: &Path) -> Result<Manifest, String> {
         query_prefix: String::new(),
         document_prefix: String::new(),
         licence: String::new(),
+        remote: None,
         files: Vec::new(),
     })
 }

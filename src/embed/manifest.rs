@@ -5,6 +5,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::remote::Endpoint;
+
 /// Name of the file.
 pub const MANIFEST: &str = "model.toml";
 /// Bytes a `model.toml` may have.
@@ -19,6 +21,8 @@ const MAX_TOKENS: usize = 1 << 20;
 pub enum Kind {
     /// An ONNX graph that embeds texts.
     Onnx,
+    /// A provider that embeds texts, asked over HTTP.
+    Remote,
 }
 
 impl Kind {
@@ -26,6 +30,7 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Onnx => "onnx",
+            Self::Remote => "remote",
         }
     }
 }
@@ -77,6 +82,9 @@ pub struct Manifest {
     /// The licence of its files.
     #[serde(default)]
     pub licence: String,
+    /// Whom a remote model asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<Endpoint>,
     /// The graph and the tokenizer.
     #[serde(default, rename = "file")]
     pub files: Vec<ModelFile>,
@@ -88,13 +96,20 @@ impl Manifest {
     /// # Errors
     /// When it is missing, does not read, or says what cannot be.
     pub fn read(folder: &Path) -> Result<Self, String> {
+        Self::read_file(&folder.join(MANIFEST))
+    }
+
+    /// Reads a `model.toml`.
+    ///
+    /// # Errors
+    /// As [`Manifest::read`].
+    pub fn read_file(path: &Path) -> Result<Self, String> {
         let unreadable = |error: &dyn std::fmt::Display| format!("{MANIFEST} cannot be read: {error}");
-        let path = folder.join(MANIFEST);
-        let length = std::fs::metadata(&path).map_err(|error| unreadable(&error))?.len();
+        let length = std::fs::metadata(path).map_err(|error| unreadable(&error))?.len();
         if length > MAX_MANIFEST_BYTES {
             return Err(unreadable(&"it is too long"));
         }
-        let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&error))?;
+        let text = std::fs::read_to_string(path).map_err(|error| unreadable(&error))?;
         let manifest: Self = toml::from_str(&text).map_err(|error| unreadable(&error.message()))?;
         let plain =
             |file: &ModelFile| Path::new(&file.name).file_name().is_some_and(|name| *name == *file.name);
@@ -103,6 +118,13 @@ impl Manifest {
         }
         if !manifest.files.iter().all(plain) {
             return Err(unreadable(&"a file is not a plain name"));
+        }
+        match &manifest.remote {
+            Some(endpoint) if manifest.kind == Kind::Remote => {
+                endpoint.check().map_err(|error| unreadable(&error))?;
+            }
+            None if manifest.kind != Kind::Remote => {}
+            _ => return Err(unreadable(&"[remote] belongs to kind = \"remote\", and only to it")),
         }
         Ok(manifest)
     }
@@ -136,6 +158,9 @@ impl Manifest {
         ));
         add(&self.query_prefix);
         add(&self.document_prefix);
+        if let Some(endpoint) = &self.remote {
+            endpoint.identity().iter().for_each(|part| add(part));
+        }
         for file in &self.files {
             add(&file.name);
             add(&file.blake3);

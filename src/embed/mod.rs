@@ -9,6 +9,7 @@ pub mod install;
 pub mod manifest;
 mod onnx;
 pub mod registry;
+mod remote;
 mod runtime;
 mod service;
 mod static_model;
@@ -90,6 +91,21 @@ impl EmbedError {
     }
 }
 
+/// Why a model gives nothing for some texts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Something it needs is missing or does not answer: other texts would fare no better.
+    Down(String),
+    /// It failed on these texts.
+    Failed(String),
+}
+
+impl From<String> for Failure {
+    fn from(reason: String) -> Self {
+        Self::Failed(reason)
+    }
+}
+
 /// What a model makes of some texts.
 pub struct Embedded {
     /// A vector for each text, in order.
@@ -103,6 +119,14 @@ pub trait Embedder: Send + Sync {
     /// Embeds texts; longer ones are cut at the model's limit.
     ///
     /// # Errors
-    /// What went wrong, in words.
-    fn embed(&self, texts: &[&str], role: Role) -> Result<Embedded, String>;
+    /// What went wrong.
+    fn embed(&self, texts: &[&str], role: Role) -> Result<Embedded, Failure>;
+}
+
+/// Makes a vector unit length; zeros stay.
+fn normalise(vector: &mut [f32]) {
+    let norm = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
+    if norm > 0.0 {
+        vector.iter_mut().for_each(|value| *value /= norm);
+    }
 }

@@ -14,7 +14,7 @@ use ort::value::TensorRef;
 use super::manifest::{Manifest, Pooling};
 use super::runtime::Runtime;
 use super::tokenizer::Tokenizer;
-use super::{Embedded, Embedder, Role};
+use super::{Embedded, Embedder, Failure, Role};
 
 /// Tokens, padding counted, that are run together at most; a longer text is run alone.
 const MAX_BATCH_TOKENS: usize = 512;
@@ -114,7 +114,7 @@ impl OnnxModel {
         for vector in pooled.chunks_exact(dims) {
             let mut vector = vector.to_vec();
             if self.manifest.normalise {
-                normalise(&mut vector);
+                super::normalise(&mut vector);
             }
             out.push(vector);
         }
@@ -139,15 +139,8 @@ fn pool(values: &[f32], lists: &[&[u32]], width: usize, dims: usize, pooling: Po
     pooled
 }
 
-fn normalise(vector: &mut [f32]) {
-    let norm = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
-    if norm > 0.0 {
-        vector.iter_mut().for_each(|value| *value /= norm);
-    }
-}
-
 impl Embedder for OnnxModel {
-    fn embed(&self, texts: &[&str], role: Role) -> Result<Embedded, String> {
+    fn embed(&self, texts: &[&str], role: Role) -> Result<Embedded, Failure> {
         let prefix = match role {
             Role::Query => &self.manifest.query_prefix,
             Role::Document => &self.manifest.document_prefix,

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::manifest::{MANIFEST, Manifest};
 use super::onnx::OnnxModel;
+use super::remote::{Endpoint, RemoteModel};
 use super::runtime::Runtime;
 use super::{EmbedError, Embedder, ModelId, builtin};
 use crate::config::is_model_name;
@@ -21,7 +22,7 @@ pub enum Source {
     /// It is part of the program.
     Builtin,
     /// A folder with a `model.toml`.
-    Folder(PathBuf, Manifest),
+    Folder(PathBuf, Box<Manifest>),
 }
 
 /// A model, loaded or not.
@@ -54,7 +55,7 @@ impl Model {
             id: ModelId { name, hash: manifest.hash() },
             dims: manifest.dims,
             max_tokens: manifest.max_tokens,
-            source: Source::Folder(folder, manifest),
+            source: Source::Folder(folder, Box::new(manifest)),
             loaded: Mutex::default(),
         })
     }
@@ -75,6 +76,14 @@ impl Model {
         }
     }
 
+    /// Whom it asks, if it is a remote model.
+    pub fn endpoint(&self) -> Option<&Endpoint> {
+        match &self.source {
+            Source::Builtin => None,
+            Source::Folder(_, manifest) => manifest.remote.as_ref(),
+        }
+    }
+
     /// Whether it is in memory.
     pub fn is_loaded(&self) -> bool {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner).is_some()
@@ -91,9 +100,10 @@ impl Model {
         }
         let embedder: Result<Arc<dyn Embedder>, String> = match &self.source {
             Source::Builtin => builtin::load().map(|model| Arc::new(model) as _),
-            Source::Folder(folder, manifest) => {
-                OnnxModel::load(folder, manifest, runtime).map(|model| Arc::new(model) as _)
-            }
+            Source::Folder(folder, manifest) => match &manifest.remote {
+                Some(endpoint) => RemoteModel::load(manifest, endpoint).map(|model| Arc::new(model) as _),
+                None => OnnxModel::load(folder, manifest, runtime).map(|model| Arc::new(model) as _),
+            },
         };
         let down = |reason| EmbedError::Down { model: self.id.name.clone(), reason };
         Ok(Arc::clone(loaded.insert(embedder.map_err(down)?)))

@@ -2,8 +2,12 @@
 //!
 //! A job is the texts of one pipeline or transaction. Jobs take turns: a thread takes some texts of the job in front, and
 //! the job goes to the back of the queue, so that one client's bulk load does not keep others' queries waiting.
+//!
+//! Models that run here share one lane: a queue and threads. Each remote model has a lane of its own, so that a provider
+//! that is slow or gone keeps nobody else waiting.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,13 +16,17 @@ use tokio::sync::oneshot;
 use tracing::error;
 
 use super::cache::{Cache, CacheKey, cache_key};
-use super::{EmbedError, Model, Registry, Role, Runtime, Vector};
+use super::{EmbedError, Failure, Model, Registry, Role, Runtime, Vector};
 use crate::config::Config;
 use crate::metrics::Metrics;
 
-/// Texts a thread takes at a time.
+/// Texts a thread takes at a time; for a remote model, as many as one request can have.
 const MAX_TURN_TEXTS: usize = 32;
-/// Bytes of texts that may wait; a job that finds none waiting is always taken.
+/// Bytes of texts a thread takes at a time, unless one text has more.
+const MAX_TURN_BYTES: usize = 256 << 10;
+/// Requests a remote model is asked at a time.
+const REMOTE_THREADS: usize = 4;
+/// Bytes of texts that may wait in a lane; texts that find none waiting are always taken.
 const MAX_QUEUED_BYTES: usize = 1 << 30;
 
 /// A text to embed.
@@ -46,23 +54,34 @@ struct Job {
     texts: Vec<Text>,
     /// The order they are taken in: by model and role, then by length.
     order: Vec<usize>,
-    size_bytes: usize,
     answers: Mutex<Vec<Option<Result<Vector, EmbedError>>>>,
     left: AtomicUsize,
     answer: Mutex<Option<oneshot::Sender<Answers>>>,
 }
 
-/// Jobs that wait; how many texts of each have been taken.
+/// The rest of a job's texts that go to one lane: places in its order.
+struct Part {
+    job: Arc<Job>,
+    rest: Range<usize>,
+    size_bytes: usize,
+}
+
+/// Texts that wait.
 #[derive(Default)]
 struct Queue {
-    jobs: VecDeque<(Arc<Job>, usize)>,
+    parts: VecDeque<Part>,
     size_bytes: usize,
     stopped: bool,
 }
 
-struct Shared {
+/// A queue, and threads that take from it.
+#[derive(Default)]
+struct Lane {
     queue: Mutex<Queue>,
     wake: Condvar,
+}
+
+struct Shared {
     cache: Mutex<Cache>,
     cache_bytes: AtomicUsize,
     runtime: Runtime,
@@ -74,24 +93,23 @@ pub struct Embedding {
     /// The models there are.
     pub registry: Registry,
     shared: Arc<Shared>,
+    local: Arc<Lane>,
+    /// By the models' names; made when they are first used.
+    remote: Mutex<BTreeMap<String, Arc<Lane>>>,
 }
 
 impl Embedding {
     /// Starts the threads. Models are loaded when they are first used.
     pub fn start(config: &Config, metrics: &Arc<Metrics>) -> Self {
         let shared = Arc::new(Shared {
-            queue: Mutex::default(),
-            wake: Condvar::new(),
             cache: Mutex::default(),
             cache_bytes: AtomicUsize::new(0),
             runtime: Runtime::new(&config.onnxruntime_path, &config.dir),
             metrics: Arc::clone(metrics),
         });
-        for _ in 0..threads(config) {
-            let shared = Arc::clone(&shared);
-            std::thread::spawn(move || work(&shared));
-        }
-        let service = Self { registry: Registry::open(&config.dir), shared };
+        let local = open_lane(&shared, threads(config));
+        let registry = Registry::open(&config.dir);
+        let service = Self { registry, shared, local, remote: Mutex::default() };
         service.configure(config);
         service
     }
@@ -116,32 +134,98 @@ impl Embedding {
     /// Embeds texts. The receiver gets an answer for each, in order.
     pub fn embed(&self, texts: Vec<Text>) -> oneshot::Receiver<Answers> {
         let (answer, receiver) = oneshot::channel();
-        let job = Job::new(texts, answer);
-        let mut queue = lock(&self.shared.queue);
-        if queue.stopped {
-            return job.refuse(receiver, EmbedError::Stopped);
+        if texts.is_empty() {
+            // The receiver is here.
+            drop(answer.send(Vec::new()));
+            return receiver;
         }
-        if queue.size_bytes > 0 && queue.size_bytes + job.size_bytes > MAX_QUEUED_BYTES {
-            return job.refuse(receiver, EmbedError::Busy);
-        }
-        if job.texts.is_empty() {
-            return job.refuse(receiver, EmbedError::Stopped);
-        }
-        queue.size_bytes += job.size_bytes;
-        let turns = job.texts.len().div_ceil(MAX_TURN_TEXTS);
-        queue.jobs.push_back((Arc::new(job), 0));
-        drop(queue);
-        for _ in 0..turns {
-            self.shared.wake.notify_one();
+        let job = Arc::new(Job::new(texts, answer));
+        let order: Vec<usize> = (0..job.order.len()).collect();
+        // Texts of one model stand together in the order.
+        for places in order.chunk_by(|&a, &b| job.text(a).model.id == job.text(b).model.id) {
+            let rest = places[0]..places[0] + places.len();
+            let size_bytes = rest.clone().map(|place| job.text(place).text.len()).sum();
+            let lane = self.lane(&job.text(rest.start).model);
+            let turns = rest.len().div_ceil(MAX_TURN_TEXTS);
+            if let Err((part, error)) = lane.push(Part { job: Arc::clone(&job), rest, size_bytes }, turns) {
+                job.note(part.rest.map(|place| (job.order[place], Err(error.clone()))).collect());
+            }
         }
         receiver
     }
+
+    fn lane(&self, model: &Model) -> Arc<Lane> {
+        if model.endpoint().is_none() {
+            return Arc::clone(&self.local);
+        }
+        let mut lanes = lock(&self.remote);
+        let open = || open_lane(&self.shared, REMOTE_THREADS);
+        Arc::clone(lanes.entry(model.id.name.clone()).or_insert_with(open))
+    }
+}
+
+impl Lane {
+    /// Adds texts and wakes threads for so many turns; gives them back if they cannot wait here.
+    fn push(&self, part: Part, turns: usize) -> Result<(), (Part, EmbedError)> {
+        let mut queue = lock(&self.queue);
+        if queue.stopped {
+            return Err((part, EmbedError::Stopped));
+        }
+        if queue.size_bytes > 0 && queue.size_bytes + part.size_bytes > MAX_QUEUED_BYTES {
+            return Err((part, EmbedError::Busy));
+        }
+        queue.size_bytes += part.size_bytes;
+        queue.parts.push_back(part);
+        drop(queue);
+        for _ in 0..turns {
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    fn stop(&self) {
+        lock(&self.queue).stopped = true;
+        self.wake.notify_all();
+    }
+
+    /// Waits for texts and takes a turn's: their places in the job's list. Nothing at the end.
+    fn next_turn(&self) -> Option<(Arc<Job>, Vec<usize>)> {
+        let mut queue = lock(&self.queue);
+        loop {
+            if queue.stopped {
+                return None;
+            }
+            if let Some(mut part) = queue.parts.pop_front() {
+                let end = part.rest.start + part.job.turn(part.rest.clone());
+                let turn = part.job.order[part.rest.start..end].to_vec();
+                let job = Arc::clone(&part.job);
+                part.rest.start = end;
+                if part.rest.is_empty() {
+                    queue.size_bytes -= part.size_bytes;
+                } else {
+                    queue.parts.push_back(part);
+                }
+                return Some((job, turn));
+            }
+            queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// A lane with that many threads.
+fn open_lane(shared: &Arc<Shared>, threads: usize) -> Arc<Lane> {
+    let lane = Arc::new(Lane::default());
+    for _ in 0..threads {
+        let (shared, lane) = (Arc::clone(shared), Arc::clone(&lane));
+        std::thread::spawn(move || work(&shared, &lane));
+    }
+    lane
 }
 
 impl Drop for Embedding {
     fn drop(&mut self) {
-        lock(&self.shared.queue).stopped = true;
-        self.shared.wake.notify_all();
+        self.local.stop();
+        lock(&self.remote).values().for_each(|lane| lane.stop());
     }
 }
 
@@ -165,7 +249,6 @@ impl Job {
         });
         Self {
             order,
-            size_bytes: texts.iter().map(|text| text.text.len()).sum(),
             answers: Mutex::new(vec![None; texts.len()]),
             left: AtomicUsize::new(texts.len()),
             answer: Some(answer).into(),
@@ -173,24 +256,25 @@ impl Job {
         }
     }
 
-    /// Answers every text with an error.
-    fn refuse(self, receiver: oneshot::Receiver<Answers>, error: EmbedError) -> oneshot::Receiver<Answers> {
-        if let Some(answer) = lock(&self.answer).take() {
-            // The receiver is here.
-            drop(answer.send(vec![Err(error); self.texts.len()]));
-        }
-        receiver
+    /// The text at a place of the order.
+    fn text(&self, place: usize) -> &Text {
+        &self.texts[self.order[place]]
     }
 
-    /// How many texts from `taken` on are of one model and role, and one turn's work.
-    fn turn(&self, taken: usize) -> usize {
-        let rest = &self.order[taken..];
-        let first = &self.texts[rest[0]];
-        let alike = |at: &&usize| {
-            let text = &self.texts[**at];
-            Arc::ptr_eq(&text.model, &first.model) && text.role == first.role
+    /// How many texts from the first of these places on are of one model and role, and one turn's work.
+    fn turn(&self, places: Range<usize>) -> usize {
+        let first = self.text(places.start);
+        let most = first.model.endpoint().map_or(MAX_TURN_TEXTS, |endpoint| endpoint.batch_texts());
+        let mut size_bytes = 0;
+        let fits = |place: &usize| {
+            let text = self.text(*place);
+            size_bytes += text.text.len();
+            let alone = *place == places.start;
+            Arc::ptr_eq(&text.model, &first.model)
+                && text.role == first.role
+                && (alone || size_bytes <= MAX_TURN_BYTES)
         };
-        rest.iter().take(MAX_TURN_TEXTS).take_while(alike).count()
+        places.clone().take(most).take_while(fits).count()
     }
 
     /// Notes answers; with the last one the job is answered.
@@ -218,8 +302,8 @@ impl Job {
     }
 }
 
-fn work(shared: &Shared) {
-    while let Some((job, turn)) = next_turn(shared) {
+fn work(shared: &Shared, lane: &Lane) {
+    while let Some((job, turn)) = lane.next_turn() {
         let mut found = Vec::with_capacity(turn.len());
         let mut missing: Vec<(usize, CacheKey)> = Vec::new();
         let budget_bytes = shared.cache_bytes.load(Ordering::Relaxed);
@@ -242,27 +326,6 @@ fn work(shared: &Shared) {
     }
 }
 
-/// Waits for a job and takes a turn's texts of it; nothing at the end.
-fn next_turn(shared: &Shared) -> Option<(Arc<Job>, Vec<usize>)> {
-    let mut queue = lock(&shared.queue);
-    loop {
-        if queue.stopped {
-            return None;
-        }
-        if let Some((job, taken)) = queue.jobs.pop_front() {
-            let end = taken + job.turn(taken);
-            let turn = job.order[taken..end].to_vec();
-            if end < job.order.len() {
-                queue.jobs.push_back((Arc::clone(&job), end));
-            } else {
-                queue.size_bytes -= job.size_bytes;
-            }
-            return Some((job, turn));
-        }
-        queue = shared.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
-    }
-}
-
 /// Embeds a job's texts that are not in the cache; all are of one model and role.
 fn embed(
     shared: &Shared,
@@ -275,7 +338,12 @@ fn embed(
     let failed = |reason| EmbedError::Failed { model: model.id.name.clone(), reason };
     let embedded = model.load(&shared.runtime).and_then(|embedder| {
         let run = catch_unwind(AssertUnwindSafe(|| embedder.embed(&texts, role)));
-        run.unwrap_or_else(|_| Err("it panicked".to_owned())).map_err(failed)
+        run.unwrap_or_else(|_| Err(Failure::Failed("it panicked".to_owned()))).map_err(
+            |failure| match failure {
+                Failure::Down(reason) => EmbedError::Down { model: model.id.name.clone(), reason },
+                Failure::Failed(reason) => failed(reason),
+            },
+        )
     });
     let embedded = match embedded {
         Ok(embedded) if embedded.vectors.len() == texts.len() => embedded,
@@ -362,7 +430,7 @@ mod tests {
     #[test]
     fn nothing_is_embedded_after_the_end() {
         let (service, _) = service();
-        lock(&service.shared.queue).stopped = true;
+        service.local.stop();
         let answers = service.embed(texts(&service, &["sea".to_owned()])).blocking_recv().unwrap();
         assert_eq!(answers, [Err(EmbedError::Stopped)]);
     }

@@ -1,7 +1,7 @@
 //! A static model: every token has one vector, and a text's vector is the mean of its tokens' vectors, made unit length.
 
 use super::tokenizer::Tokenizer;
-use super::{Embedded, Embedder, Role};
+use super::{Embedded, Embedder, Failure, Role};
 
 /// See the module's text.
 pub struct StaticModel {
@@ -45,16 +45,13 @@ impl StaticModel {
                 *sum += scale * f32::from(code);
             }
         }
-        let norm = sum.iter().map(|value| value * value).sum::<f32>().sqrt();
-        if norm > 0.0 {
-            sum.iter_mut().for_each(|value| *value /= norm);
-        }
+        super::normalise(&mut sum);
         sum
     }
 }
 
 impl Embedder for StaticModel {
-    fn embed(&self, texts: &[&str], _: Role) -> Result<Embedded, String> {
+    fn embed(&self, texts: &[&str], _: Role) -> Result<Embedded, Failure> {
         let mut embedded = Embedded { vectors: Vec::with_capacity(texts.len()), tokens: 0 };
         for text in texts {
             let tokens = self.tokenizer.words(text, self.max_tokens)?;

@@ -7,6 +7,7 @@
 pub mod client;
 pub mod damage;
 pub mod data;
+pub mod http;
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
