@@ -9,7 +9,7 @@ use std::ops::Range;
 use hashbrown::HashTable;
 
 use crate::collection::filter::plan::NumberTest;
-use crate::collection::filter::text::Text;
+use crate::collection::filter::text::{Escapes, Text};
 use crate::collection::filter::value::Value;
 use crate::collection::ids::hash_name;
 use crate::collection::set_bits;
@@ -32,13 +32,16 @@ enum Kind {
     Null,
     Text,
     Array,
+    False,
+    True,
+    Object,
 }
 
 /// A value of the dictionary.
 #[derive(Clone)]
 struct Distinct {
     kind: Kind,
-    /// A string with its escapes decoded, or what stands between an array's brackets.
+    /// A string with its escapes decoded, what stands between an array's brackets, or an object.
     bytes: Box<[u8]>,
 }
 
@@ -46,8 +49,11 @@ impl Distinct {
     fn value(&self) -> Value<'_> {
         match self.kind {
             Kind::Null => Value::Null,
-            Kind::Text => Value::Text(Text { raw: &self.bytes, escaped: false }),
+            Kind::Text => Value::Text(Text { raw: &self.bytes, escapes: Escapes::None }),
             Kind::Array => Value::Array(&self.bytes),
+            Kind::False => Value::Bool(false),
+            Kind::True => Value::Bool(true),
+            Kind::Object => Value::Object(&self.bytes),
         }
     }
 }
@@ -125,6 +131,9 @@ impl Column {
             Value::Null => self.code(Kind::Null, &[]),
             Value::Text(text) => self.code(Kind::Text, &text.bytes()),
             Value::Array(inner) => self.code(Kind::Array, inner),
+            Value::Bool(false) => self.code(Kind::False, &[]),
+            Value::Bool(true) => self.code(Kind::True, &[]),
+            Value::Object(text) => self.code(Kind::Object, text),
             // Attributes have none.
             Value::Tuple(_) => None,
         };

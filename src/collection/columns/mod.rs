@@ -20,10 +20,9 @@ mod tests;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use super::chunk::Chunk;
-use super::filter::Filter;
-use super::filter::json::find_each;
 use super::filter::plan::{Operand, SetStep};
 use super::filter::value::Value;
+use super::filter::{Dialect, Filter};
 use super::set_bits;
 use column::Column;
 
@@ -40,14 +39,20 @@ pub struct Columns(RwLock<Vec<Field>>);
 #[derive(Clone)]
 struct Field {
     name: Box<[u8]>,
+    /// Whose reading of the attributes the values are.
+    dialect: Dialect,
     /// Rows that the column knows about.
     known: Vec<u64>,
     column: Arc<Column>,
 }
 
 impl Field {
-    fn new(name: &[u8]) -> Self {
-        Self { name: name.into(), known: Vec::new(), column: Arc::default() }
+    fn new(name: &[u8], dialect: Dialect) -> Self {
+        Self { name: name.into(), dialect, known: Vec::new(), column: Arc::default() }
+    }
+
+    fn is_called(&self, name: &[u8], dialect: Dialect) -> bool {
+        *self.name == *name && self.dialect == dialect
     }
 
     /// Whether it can be asked about `rows`, the words from `first` on.
@@ -101,15 +106,20 @@ impl Columns {
     fn decide(&self, filter: &Filter, first: usize, rows: &[u64]) -> Option<Decided> {
         let fields = self.read();
         let column_of = |name: &[u8]| {
-            let field = fields.iter().find(|field| *field.name == *name)?;
+            let field = fields.iter().find(|field| field.is_called(name, filter.dialect()))?;
             field.covers(first, rows).then_some(&*field.column)
         };
         let columns: Vec<&Column> =
             filter.fields().iter().map(|name| column_of(name)).collect::<Option<_>>()?;
         let (mut sure, mut doubt) = (rows.to_vec(), vec![0; rows.len()]);
         for (at, (sure, doubt)) in sure.iter_mut().zip(&mut doubt).enumerate() {
-            // Every field that the filter names must be there.
-            let present = columns.iter().fold(*sure, |rows, column| rows & column.present(first + at));
+            let present = match filter.dialect() {
+                // Every field that the filter names must be there.
+                Dialect::Expression => {
+                    columns.iter().fold(*sure, |rows, column| rows & column.present(first + at))
+                }
+                Dialect::Json => *sure,
+            };
             *doubt = present & columns.iter().fold(0, |rows, column| rows | column.doubt(first + at));
             *sure = present & !*doubt;
         }
@@ -125,7 +135,7 @@ impl Columns {
         let (mut names, mut missing) = (Vec::new(), vec![0; rows.len()]);
         for name in filter.fields() {
             let fields = self.read();
-            match fields.iter().find(|field| field.name == *name) {
+            match fields.iter().find(|field| field.is_called(name, filter.dialect())) {
                 Some(field) if field.covers(first, rows) => continue,
                 Some(field) => {
                     missing.iter_mut().zip(field.unknown(first, rows)).for_each(|(all, word)| *all |= word);
@@ -141,7 +151,8 @@ impl Columns {
             chunk.visit_attributes(first, batch, |_, attributes| {
                 let begin = values.len();
                 values.resize(begin + names.len(), None);
-                find_each(attributes.unwrap_or_default(), &names, &mut values[begin..]);
+                let attributes = attributes.unwrap_or_default();
+                filter.dialect().find_each(attributes, &names, &mut values[begin..]);
             });
             let mut fields = self.0.write().unwrap_or_else(PoisonError::into_inner);
             for (slot, name) in names.iter().enumerate() {
@@ -165,12 +176,14 @@ impl Columns {
 
 /// The column of that name; makes one if there is none, in the place of the oldest that `filter` does not need.
 fn field_mut<'a>(fields: &'a mut Vec<Field>, name: &[u8], filter: &Filter) -> &'a mut Field {
-    let at = fields.iter().position(|field| *field.name == *name).unwrap_or_else(|| {
+    let dialect = filter.dialect();
+    let at = fields.iter().position(|field| field.is_called(name, dialect)).unwrap_or_else(|| {
         if fields.len() >= MAX_FIELDS {
-            let unneeded = fields.iter().position(|field| !filter.fields().contains(&field.name));
+            let needed = |field: &Field| field.dialect == dialect && filter.fields().contains(&field.name);
+            let unneeded = fields.iter().position(|field| !needed(field));
             fields.remove(unneeded.unwrap_or(0));
         }
-        fields.push(Field::new(name));
+        fields.push(Field::new(name, dialect));
         fields.len() - 1
     });
     &mut fields[at]
@@ -182,7 +195,7 @@ struct Question<'a> {
     /// In the order of the filter's fields.
     columns: Vec<&'a Column>,
     first: usize,
-    /// Words of the rows that matter, from `first` on. They have every field, and none is in doubt.
+    /// Words of the rows that matter, from `first` on. None is in doubt; in an expression they have every field.
     rows: &'a [u64],
 }
 
@@ -221,11 +234,17 @@ impl Question<'_> {
                 vec![all; self.rows.len()]
             }
             [slot] => {
-                let test = operand.number_test.as_ref();
-                self.columns[slot].passing(self.first, self.rows, test, |value| {
+                let (column, test) = (self.columns[slot], operand.number_test.as_ref());
+                let without = self.filter.dialect() == Dialect::Json && self.filter.holds(operand, &slots);
+                let mut passing = column.passing(self.first, self.rows, test, |value| {
                     slots[slot] = Some(value);
                     self.filter.holds(operand, &slots)
-                })
+                });
+                if without {
+                    let words = passing.iter_mut().zip(self.first..);
+                    words.for_each(|(word, at)| *word |= !column.present(at));
+                }
+                passing
             }
             _ => {
                 let mut passing = vec![0; self.rows.len()];

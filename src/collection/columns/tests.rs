@@ -4,9 +4,15 @@ use proptest::prelude::*;
 
 use super::column::{MAX_VALUE_BYTES, MAX_VALUES};
 use super::*;
+use crate::collection::filter::document::tests_random::any_document;
 use crate::collection::filter::tests_random::{any_attributes, any_expression};
 use crate::collection::{AttributeChange, Attributes, Collection, Encoded, Params, TextChange};
 use crate::vector::{Layout, Metric, Quantization};
+
+/// A filter of either dialect.
+fn any_filter() -> impl Strategy<Value = String> {
+    prop_oneof![any_expression(), any_document()]
+}
 
 fn collection() -> Collection {
     let layout = Layout { dim: 1, metric: Metric::L2, quantization: Quantization::Int8 };
@@ -73,7 +79,7 @@ proptest! {
     #[test]
     fn columns_say_what_the_row_evaluator_says(
         rows in prop::collection::vec(prop::option::weighted(0.9, any_attributes()), 1..150),
-        expressions in prop::collection::vec(any_expression(), 1..12),
+        expressions in prop::collection::vec(any_filter(), 1..12),
         first in 0..3usize,
     ) {
         let mut collection = collection();
@@ -88,7 +94,7 @@ proptest! {
     #[test]
     fn every_version_is_answered_for_itself(
         steps in prop::collection::vec((0..6usize, 0..200usize, any_attributes()), 1..120),
-        expressions in prop::collection::vec(any_expression(), 2..5),
+        expressions in prop::collection::vec(any_filter(), 2..5),
         asked in prop::collection::vec((0..8usize, 0..5usize), 1..20),
     ) {
         let mut collection = collection();
@@ -134,6 +140,28 @@ fn every_kind_of_value_is_kept_and_decided() {
     for (expr, count) in expressions {
         assert!(decides_all(&collection, expr), "{expr}");
         assert_eq!(check(&collection, expr, 1), count, "{expr}");
+    }
+}
+
+#[test]
+fn columns_decide_documents_alone() {
+    let kinds = ["1994", "true", "null", "\"drama\"", "[\"a\",5]", "{\"x\":5}"];
+    let collection = filled((0..210).map(|at| match kinds.get(at % 7) {
+        Some(kind) => format!(r#"{{"v":{kind}}}"#),
+        None => "{}".to_owned(),
+    }));
+    for (filter, count) in [
+        (r#"{"v":1994}"#, 30),
+        (r#"{"v":{"$ne":1994}}"#, 180),
+        (r#"{"v":null}"#, 60),
+        (r#"{"v":{"$exists":true}}"#, 180),
+        (r#"{"v":true}"#, 30),
+        (r#"{"v.x":5}"#, 30),
+        (r#"{"$or":[{"v":5},{"v":{"$contains":"ram"}}]}"#, 60),
+        (r#"{"v":{"$gt":1000}}"#, 30),
+    ] {
+        assert!(decides_all(&collection, filter), "{filter}");
+        assert_eq!(check(&collection, filter, 1), count, "{filter}");
     }
 }
 

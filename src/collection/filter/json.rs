@@ -1,4 +1,4 @@
-//! A lenient reader of attributes: finds the wanted top-level fields in one pass over the bytes and builds no tree.
+//! A lenient reader of attributes for expressions: finds the wanted top-level fields in one pass over the bytes and builds no tree.
 //!
 //! It reads only as far as it must: broken text behind the last wanted field goes unnoticed, and broken text before it
 //! means that the field is missing. Of several fields with one name the first counts. Names and strings are taken as they
@@ -8,7 +8,7 @@
 use std::ops::ControlFlow;
 
 use super::MAX_FILTER_DEPTH;
-use super::text::{Text, is_blank, quoted_len};
+use super::text::{Escapes, Text, is_blank, quoted_len};
 use super::value::Value;
 
 /// Finds the fields called `names` (sorted, each once) in `attributes` and puts each value into the slot of `found` with
@@ -85,25 +85,27 @@ pub(super) fn items(inner: &[u8]) -> impl Iterator<Item = Value<'_>> {
     })
 }
 
-/// A place in the attributes. The methods that return an Option give None where the text is not what they expect.
-struct Scanner<'a> {
-    bytes: &'a [u8],
-    at: usize,
+/// A place in the attributes, for either dialect. The methods that return an Option give None where the text is not what they expect.
+pub(super) struct Scanner<'a> {
+    /// The attributes, or a part of them.
+    pub bytes: &'a [u8],
+    /// Where it is.
+    pub at: usize,
 }
 
 impl<'a> Scanner<'a> {
-    fn peek(&self) -> Option<u8> {
+    pub fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
 
-    fn skip_blanks(&mut self) {
+    pub fn skip_blanks(&mut self) {
         while self.peek().is_some_and(is_blank) {
             self.at += 1;
         }
     }
 
     /// Skips blanks, and then `byte` if it stands there. Returns whether it did.
-    fn takes(&mut self, byte: u8) -> bool {
+    pub fn takes(&mut self, byte: u8) -> bool {
         self.skip_blanks();
         let taken = self.peek() == Some(byte);
         self.at += usize::from(taken);
@@ -135,7 +137,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Moves past any value without looking into it.
-    fn skip_value(&mut self) -> Option<()> {
+    pub fn skip_value(&mut self) -> Option<()> {
         self.skip_blanks();
         match self.peek()? {
             b'"' => self.string().map(drop),
@@ -148,15 +150,16 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn string(&mut self) -> Option<Text<'a>> {
+    pub fn string(&mut self) -> Option<Text<'a>> {
         let inner = self.bytes.get(self.at..)?.strip_prefix(b"\"")?;
         let (len, escaped) = quoted_len(inner, b'"')?;
         self.at += len + 2;
-        Some(Text { raw: &inner[..len], escaped })
+        let escapes = if escaped { Escapes::Plain } else { Escapes::None };
+        Some(Text { raw: &inner[..len], escapes })
     }
 
     /// Takes all that could belong to a number, whether it makes sense or not.
-    fn number_text(&mut self) -> &'a [u8] {
+    pub fn number_text(&mut self) -> &'a [u8] {
         let rest = &self.bytes[self.at..];
         let is_part = |byte: &&u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
         let len = rest.iter().take_while(is_part).count();
@@ -165,7 +168,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Reads `word`, which must end there.
-    fn word(&mut self, word: &[u8]) -> Option<()> {
+    pub fn word(&mut self, word: &[u8]) -> Option<()> {
         let rest = self.bytes[self.at..].strip_prefix(word)?;
         let ends = rest.first().is_none_or(|&next| is_blank(next) || matches!(next, b',' | b']' | b'}'));
         self.at += word.len();

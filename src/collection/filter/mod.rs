@@ -37,8 +37,13 @@
 //!
 //! # Parts
 //! `lexer.rs` makes tokens, `parser.rs` makes a program of them, `eval.rs` runs it; `value.rs`, `text.rs` and `number.rs`
-//! hold what values mean. `plan.rs` makes algebra over sets of rows of it, for columns. Another dialect needs its own lexer and parser only: [`Filter`] shows nothing of this one.
+//! hold what values mean. `plan.rs` makes algebra over sets of rows of it, for columns.
+//!
+//! # The other dialect
+//! A filter whose first byte that is no blank is `{` is a JSON document: `document/` parses and evaluates it. Both dialects
+//! have one engine: columns, sets of rows and what is remembered of them know only [`Filter`].
 
+pub(super) mod document;
 mod eval;
 pub(super) mod json;
 mod lexer;
@@ -55,14 +60,15 @@ pub(super) mod tests_random;
 
 use std::sync::Arc;
 
+use document::Document;
 use plan::{Operand, SetStep};
 use value::Value;
 
 /// Longest expression accepted, in bytes.
 pub const MAX_FILTER_BYTES: usize = 8 * 1024;
 
-/// Deepest nesting accepted: of parentheses and of `**` to the right of `**` in an expression, and of arrays in an
-/// attribute (a deeper array counts as missing).
+/// Deepest nesting accepted: of parentheses and of `**` to the right of `**` in an expression, of a JSON document, and of
+/// arrays in an attribute that an expression reads (a deeper array counts as missing).
 pub const MAX_FILTER_DEPTH: usize = 64;
 
 /// Why an expression was refused.
@@ -73,6 +79,14 @@ pub enum FilterError {
     Syntax {
         /// The expression from where scanning stopped, or all of it if it had been scanned to its end.
         near: Vec<u8>,
+    },
+    /// A JSON document that is no filter.
+    #[error("FILTER {}: {}", one_line(place.as_bytes()), one_line(what.as_bytes()))]
+    Document {
+        /// Where, such as `at $and[1].price`.
+        place: String,
+        /// What is wrong there.
+        what: String,
     },
     /// The expression has more than [`MAX_FILTER_BYTES`] bytes.
     #[error("FILTER expression is longer than {MAX_FILTER_BYTES} bytes")]
@@ -90,13 +104,46 @@ fn one_line(bytes: &[u8]) -> String {
 /// A parsed expression, ready to be run on many rows and threads. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Filter {
-    program: Arc<parser::Program>,
+    rule: Arc<Rule>,
     plan: Arc<[plan::SetStep]>,
     text: Arc<[u8]>,
 }
 
+#[derive(Debug)]
+enum Rule {
+    Expression(parser::Program),
+    Document(Document),
+}
+
+/// Which language a filter is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    Expression,
+    Json,
+}
+
+impl Dialect {
+    /// Finds the fields called `names` (sorted, each once) as filters of this dialect see them; what stands in a slot of
+    /// `found`, which comes all None, is `Some(Some(value))` if the field is there.
+    pub fn find_each<'a>(
+        self,
+        attributes: &'a [u8],
+        names: &[Box<[u8]>],
+        found: &mut [Option<Option<Value<'a>>>],
+    ) {
+        match self {
+            Self::Expression => json::find_each(attributes, names, found),
+            Self::Json => {
+                let paths = names.iter().zip(found);
+                paths.for_each(|(path, slot)| *slot = Some(document::find(attributes, path)));
+            }
+        }
+    }
+}
+
 impl Filter {
-    /// Parses `expr`, e.g. `.year >= 1980 and .genre in ["drama", "comedy"]`.
+    /// Parses `expr`, e.g. `.year >= 1980 and .genre in ["drama", "comedy"]`, or the same in JSON:
+    /// `{"year": {"$gte": 1980}, "genre": {"$in": ["drama", "comedy"]}}`.
     ///
     /// # Errors
     /// [`FilterError`] if the expression is too long, nested too deep or not in the language. An empty one is not.
@@ -104,9 +151,17 @@ impl Filter {
         if expr.len() > MAX_FILTER_BYTES {
             return Err(FilterError::TooLong);
         }
-        let program = parser::parse(expr)?;
-        let plan = plan::plan(&program).into();
-        Ok(Filter { program: Arc::new(program), plan, text: expr.into() })
+        let is_document = expr.iter().find(|byte| !text::is_blank(**byte)) == Some(&b'{');
+        let (rule, plan) = if is_document {
+            let document = Document::parse(expr)?;
+            let plan = document.plan();
+            (Rule::Document(document), plan)
+        } else {
+            let program = parser::parse(expr)?;
+            let plan = plan::plan(&program);
+            (Rule::Expression(program), plan)
+        };
+        Ok(Filter { rule: Arc::new(rule), plan: plan.into(), text: expr.into() })
     }
 
     /// The expression as it was given.
@@ -115,17 +170,31 @@ impl Filter {
     }
 
     /// Whether an element with these attributes (a JSON object, as stored) passes. Never fails: attributes that are not
-    /// JSON have no fields, and no attributes at all never pass.
+    /// JSON have no fields. No attributes at all never pass an expression; a JSON document takes them as `{}`.
     pub fn matches(&self, attributes: Option<&[u8]>) -> bool {
-        attributes.is_some_and(|json| eval::matches(&self.program, json))
+        match &*self.rule {
+            Rule::Expression(program) => attributes.is_some_and(|json| eval::matches(program, json)),
+            Rule::Document(document) => document.matches(attributes.unwrap_or_default()),
+        }
     }
 
-    /// The names of all fields in the expression, sorted, each once.
+    /// Its language.
+    pub(super) fn dialect(&self) -> Dialect {
+        match &*self.rule {
+            Rule::Expression(_) => Dialect::Expression,
+            Rule::Document(_) => Dialect::Json,
+        }
+    }
+
+    /// The names of all fields in the expression, or the paths in the document; sorted, each once.
     pub(super) fn fields(&self) -> &[Box<[u8]>] {
-        &self.program.fields
+        match &*self.rule {
+            Rule::Expression(program) => &program.fields,
+            Rule::Document(document) => &document.paths,
+        }
     }
 
-    /// Which rows pass among those that have every field, as algebra over sets of rows.
+    /// Which rows pass, as algebra over sets of rows; in an expression, among those that have every field.
     pub(super) fn plan(&self) -> &[SetStep] {
         &self.plan
     }
@@ -133,6 +202,9 @@ impl Filter {
     /// Whether an operand of the plan is true. `fields` has a slot for each of [`Self::fields`]; those that the operand
     /// uses are filled.
     pub(super) fn holds<'a>(&'a self, operand: &Operand, fields: &[Option<Value<'a>>]) -> bool {
-        eval::holds(&self.program, operand.steps.clone(), fields)
+        match &*self.rule {
+            Rule::Expression(program) => eval::holds(program, operand.steps.clone(), fields),
+            Rule::Document(document) => document.holds(operand.steps.clone(), fields),
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! A program as algebra over sets of rows, for those who have the values of many rows at hand.
+//! A program as algebra over sets of rows, for those who have the values of many rows at hand. (JSON documents make their
+//! own plan, of the same steps.)
 //!
 //! `and`, `or` and `not` join sets. What stands between them is an *operand*: a stretch of the program's steps that the
 //! evaluator can run by itself. So nothing is computed in a second way, but for one thing: how an operand that compares a
@@ -26,7 +27,7 @@ pub(in crate::collection) enum SetStep {
 /// A part of a program that is evaluated row by row, or value by value.
 #[derive(Debug)]
 pub(in crate::collection) struct Operand {
-    /// The steps that compute it.
+    /// The steps that compute it; in a JSON document, its tests.
     pub steps: Range<usize>,
     /// The fields it uses, as indexes of the program's; ascending, each once.
     pub fields: Vec<usize>,

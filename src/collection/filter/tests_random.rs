@@ -6,6 +6,12 @@ use serde_json::{Map, Value as Json, json};
 
 use super::Filter;
 
+/// Random cases of a test: more with `VECDIS_FILTER_CASES=100000`.
+pub fn random_cases() -> u32 {
+    let asked = std::env::var("VECDIS_FILTER_CASES").ok().and_then(|cases| cases.parse().ok());
+    asked.unwrap_or(2000)
+}
+
 /// An expression as a tree.
 #[derive(Debug, Clone)]
 enum Expr {
@@ -229,7 +235,7 @@ fn noise() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(random_cases()))]
 
     #[test]
     fn no_bytes_panic(expr in noise(), attributes in noise(), name in "[ab]") {

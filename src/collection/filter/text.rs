@@ -42,19 +42,80 @@ pub(super) fn quoted_len(bytes: &[u8], quote: u8) -> Option<(usize, bool)> {
     }
 }
 
+/// Decodes JSON's backslash escapes. What JSON does not allow becomes the escaped character itself, or U+FFFD.
+fn unescape_json(raw: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(raw.len());
+    let mut rest = raw;
+    while let [byte, after @ ..] = rest {
+        rest = after;
+        if *byte != b'\\' {
+            decoded.push(*byte);
+            continue;
+        }
+        let [escaped, after @ ..] = rest else { break };
+        rest = after;
+        match escaped {
+            b'b' => decoded.push(8),
+            b'f' => decoded.push(12),
+            b'n' => decoded.push(b'\n'),
+            b'r' => decoded.push(b'\r'),
+            b't' => decoded.push(b'\t'),
+            b'u' => {
+                let (character, after) = code_point(rest);
+                rest = after;
+                decoded.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+            }
+            other => decoded.push(*other),
+        }
+    }
+    decoded
+}
+
+/// The character of a `\u` escape, whose digits `rest` begins with, and what is behind it: two surrogates are one.
+fn code_point(rest: &[u8]) -> (char, &[u8]) {
+    let unit = |bytes: &[u8]| {
+        let digits = bytes.first_chunk::<4>().filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;
+        u32::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
+    };
+    let Some(high) = unit(rest) else { return (char::REPLACEMENT_CHARACTER, rest) };
+    let after = &rest[4..];
+    if (0xd800..0xdc00).contains(&high)
+        && let Some(low) = after.strip_prefix(b"\\u").and_then(unit).filter(|low| low & 0xfc00 == 0xdc00)
+    {
+        let joined = 0x1_0000 + ((high & 0x3ff) << 10 | low & 0x3ff);
+        return (char::from_u32(joined).unwrap_or(char::REPLACEMENT_CHARACTER), &after[6..]);
+    }
+    (char::from_u32(high).unwrap_or(char::REPLACEMENT_CHARACTER), after)
+}
+
+/// What backslashes mean in a string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::collection) enum Escapes {
+    /// There are none.
+    None,
+    /// Those of [`unescape`].
+    Plain,
+    /// Those of JSON.
+    Json,
+}
+
 /// A string, borrowed; its escapes are still in it if it has any.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::collection) struct Text<'a> {
     /// The bytes between the quotes.
     pub raw: &'a [u8],
-    /// Whether `raw` has backslash escapes.
-    pub escaped: bool,
+    /// What backslashes in `raw` mean.
+    pub escapes: Escapes,
 }
 
 impl<'a> Text<'a> {
     /// The string's bytes; allocates only if there are escapes to decode.
     pub fn bytes(self) -> Cow<'a, [u8]> {
-        if self.escaped { Cow::Owned(unescape(self.raw)) } else { Cow::Borrowed(self.raw) }
+        match self.escapes {
+            Escapes::None => Cow::Borrowed(self.raw),
+            Escapes::Plain => Cow::Owned(unescape(self.raw)),
+            Escapes::Json => Cow::Owned(unescape_json(self.raw)),
+        }
     }
 
     /// Whether the string has no bytes.
@@ -87,13 +148,30 @@ mod tests {
     use super::*;
 
     fn plain(raw: &[u8]) -> Text<'_> {
-        Text { raw, escaped: false }
+        Text { raw, escapes: Escapes::None }
     }
 
     #[test]
     fn escapes_decode_to_one_byte_each() {
         assert_eq!(unescape(br#"a\n\r\t\"\'\\\/\u00e9\b"#), b"a\n\r\t\"'\\/u00e9b");
         assert_eq!(unescape(br"open\"), b"open");
+    }
+
+    #[test]
+    fn escapes_of_json_decode_as_json_says() {
+        let cases: [(&[u8], &str); 8] = [
+            (br#"a\n\r\t\b\f\"\\\/"#, "a\n\r\t\u{8}\u{c}\"\\/"),
+            (br"\u00e9\u4e2D", "\u{e9}\u{4e2d}"),
+            (br"\ud83d\ude00!", "\u{1f600}!"),
+            (br"\ud83d!", "\u{fffd}!"),
+            (br"\ude00\ud83d", "\u{fffd}\u{fffd}"),
+            (br"\u+123", "\u{fffd}+123"),
+            (br"\u12", "\u{fffd}12"),
+            (br"\", ""),
+        ];
+        for (raw, expected) in cases {
+            assert_eq!(unescape_json(raw), expected.as_bytes());
+        }
     }
 
     #[test]
@@ -112,6 +190,6 @@ mod tests {
         assert!(plain(b"a\xffb").contains(plain(b"\xffb")));
         assert!(!plain(b"a\xffb").contains(plain(b"\xfe")));
         assert!(plain(b"abc").contains(plain(b"")));
-        assert!(Text { raw: br#"x\"y"#, escaped: true }.contains(plain(b"x\"")));
+        assert!(Text { raw: br#"x\"y"#, escapes: Escapes::Plain }.contains(plain(b"x\"")));
     }
 }

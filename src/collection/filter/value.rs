@@ -2,7 +2,7 @@
 
 use super::json;
 use super::number::number_or_zero;
-use super::text::Text;
+use super::text::{Escapes, Text};
 
 /// A value written in the expression.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,7 +21,7 @@ impl Literal {
         match self {
             Literal::Null => Value::Null,
             Literal::Number(number) => Value::Number(*number),
-            Literal::Text(bytes) => Value::Text(Text { raw: bytes, escaped: false }),
+            Literal::Text(bytes) => Value::Text(Text { raw: bytes, escapes: Escapes::None }),
             Literal::Tuple(items) => Value::Tuple(items),
         }
     }
@@ -36,8 +36,12 @@ pub(in crate::collection) enum Value<'a> {
     Text(Text<'a>),
     /// A tuple of the expression.
     Tuple(&'a [Literal]),
-    /// An array of the attributes: what stands between its brackets, known to be well formed.
+    /// An array of the attributes: what stands between its brackets. In an expression it is known to be well formed.
     Array(&'a [u8]),
+    /// In the JSON dialect only; expressions take a boolean as a number.
+    Bool(bool),
+    /// An object of the attributes, with its brackets. In the JSON dialect only.
+    Object(&'a [u8]),
 }
 
 impl From<bool> for Value<'_> {
@@ -53,7 +57,8 @@ impl Value<'_> {
             Value::Null => false,
             Value::Number(number) => number != 0.0,
             Value::Text(text) => !text.is_empty(),
-            Value::Tuple(_) | Value::Array(_) => true,
+            Value::Bool(truth) => truth,
+            Value::Tuple(_) | Value::Array(_) | Value::Object(_) => true,
         }
     }
 
@@ -62,7 +67,8 @@ impl Value<'_> {
         match self {
             Value::Number(number) => number,
             Value::Text(text) => number_or_zero(&text.bytes()),
-            Value::Null | Value::Tuple(_) | Value::Array(_) => 0.0,
+            Value::Bool(truth) => f64::from(u8::from(truth)),
+            Value::Null | Value::Tuple(_) | Value::Array(_) | Value::Object(_) => 0.0,
         }
     }
 
