@@ -12,6 +12,7 @@ pub mod config;
 pub mod disk;
 pub mod embed;
 pub mod glob;
+pub mod graph;
 pub mod heap;
 pub mod logging;
 pub mod metrics;

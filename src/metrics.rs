@@ -25,6 +25,14 @@ pub struct Metrics {
     pub search_passes: AtomicU64,
     /// Searches answered by those passes.
     pub searches: AtomicU64,
+    /// Of these, answered by walking through a graph.
+    pub graph_searches: AtomicU64,
+    /// Searches that gave up their walk for a scan: too few of the rows met were wanted.
+    pub graph_fallbacks: AtomicU64,
+    /// Graphs built.
+    pub graph_builds: AtomicU64,
+    /// Rows that graphs do not cover yet.
+    pub graph_unlinked_rows: AtomicU64,
     /// Texts embedded by a model.
     pub embedded_texts: AtomicU64,
     /// Tokens of these texts.
@@ -44,5 +52,11 @@ impl Metrics {
     pub fn count_pass(&self, searches: usize) {
         self.search_passes.fetch_add(1, Ordering::Relaxed);
         self.searches.fetch_add(searches as u64, Ordering::Relaxed);
+    }
+
+    /// Counts searches that graphs have answered, and those that gave up walking.
+    pub fn count_walks(&self, answered: usize, given_up: usize) {
+        self.graph_searches.fetch_add(answered as u64, Ordering::Relaxed);
+        self.graph_fallbacks.fetch_add(given_up as u64, Ordering::Relaxed);
     }
 }

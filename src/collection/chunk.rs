@@ -14,6 +14,7 @@ use super::{
 };
 use crate::disk::DiskError;
 use crate::vector::arena::{MAX_ROWS, NewRow, RowArena, RowShape, Run};
+use crate::vector::kernel::RowRef;
 use crate::vector::quant::{self, Scalars};
 
 /// An element's attributes: any bytes.
@@ -63,6 +64,15 @@ impl Rows {
         match self {
             Self::Memory(rows) => rows.scalars(offset),
             Self::Sealed(rows) => rows.scalars(offset),
+        }
+    }
+
+    /// A row to be scored by itself.
+    #[inline]
+    pub fn row(&self, offset: usize) -> RowRef<'_> {
+        match self {
+            Self::Memory(rows) => rows.row(offset),
+            Self::Sealed(rows) => rows.row(offset),
         }
     }
 

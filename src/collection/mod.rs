@@ -11,13 +11,17 @@ pub mod filter;
 pub mod filter_cache;
 mod found;
 pub mod ids;
+pub mod index;
 pub mod names;
+pub mod plan;
 pub mod salvage;
 mod scan;
 pub mod sealed;
 pub mod search;
 #[cfg(test)]
 mod tests;
+pub mod tune;
+mod walk;
 
 use std::borrow::Cow;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -33,6 +37,7 @@ use crate::vector::quant::{self, Scalars};
 use crate::vector::{Layout, Metric};
 pub use chunk::{Attributes, Chunk, Rows, Text};
 use ids::{Entry, IdTable, PendingIds, hash_name};
+use index::Index;
 
 /// A chunk is full at this many bytes of originals (or at 65,536 rows).
 pub const MAX_CHUNK_ORIGINAL_BYTES: usize = if cfg!(test) { 16 << 10 } else { 128 << 20 };
@@ -255,6 +260,8 @@ pub struct Collection {
     pub attributes_count: u64,
     /// The model that embeds its texts.
     pub model: Option<Arc<ModelId>>,
+    /// Its graph, shared by all versions.
+    pub index: Arc<Index>,
     ids: Arc<RwLock<IdTable>>,
     pending: PendingIds,
 }
@@ -271,6 +278,7 @@ impl Collection {
             next_chunk: 0,
             attributes_count: 0,
             model: None,
+            index: Arc::default(),
             ids: Arc::default(),
             pending: PendingIds::default(),
         }
@@ -533,7 +541,8 @@ impl Collection {
         let chunks: usize = self.chunks.iter().map(|chunk| chunk.size_bytes()).sum();
         // Its entry in the map of keys, and the table's own fields.
         const ENTRY_BYTES: usize = 180;
-        size_of::<Self>() + ENTRY_BYTES + chunks + self.chunks.capacity() * 8 + self.table().size_bytes()
+        let shared = self.table().size_bytes() + self.index.size_bytes();
+        size_of::<Self>() + ENTRY_BYTES + chunks + self.chunks.capacity() * 8 + shared
     }
 }
 

@@ -7,6 +7,7 @@ use super::{CollectionError, Tag};
 use crate::disk::DiskError;
 use crate::disk::sections::{LazySection, Section, SectionFile};
 use crate::vector::arena::{NewRow, RowShape, Run};
+use crate::vector::kernel::RowRef;
 use crate::vector::quant::Scalars;
 
 /// Mapped rows; see the module's text.
@@ -202,6 +203,20 @@ impl SealedRows {
             residual: at(&self.residuals),
             bias: if self.shape.biased { at(&self.biases) } else { 0.0 },
         }
+    }
+
+    /// A row to be scored by itself.
+    #[inline]
+    pub fn row(&self, offset: usize) -> RowRef<'_> {
+        let bytes = match &self.originals {
+            Originals::Lazy(_) => self.codes(offset),
+            Originals::Resident(bytes) => {
+                let len = self.shape.original_len * size_of::<f32>();
+                &bytes[offset * len..(offset + 1) * len]
+            }
+        };
+        let bias = if self.shape.biased { Some(&as_floats(&self.biases)[offset]) } else { None };
+        RowRef { bytes, scale: &as_floats(&self.scales)[offset], bias }
     }
 
     /// Element name of a row.

@@ -1,5 +1,6 @@
 //! Search in a collection: several queries share a pass over its rows, block by block while a block is in the cache; the
-//! best candidates of each are then scored again from the f32 originals.
+//! best candidates of each are then scored again from the f32 originals. Searches that walk through the graph (`walk.rs`) do so
+//! each by itself.
 //!
 //! Each search may be on a version of its own. Versions share their rows, so a pass goes over the rows of all of them,
 //! and each search sees those that are live in its version. A pass is made of parts, which several threads may share.
@@ -12,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::filter::Filter;
 use super::found::Found;
 use super::scan::{Scratch, scan};
+use super::walk::{self, Walks};
 use super::{Chunk, Collection, CollectionError, RowId, Rows};
 use crate::vector::Query;
 
@@ -80,12 +82,18 @@ pub(super) struct Part {
     pub end: usize,
 }
 
-/// One pass over a collection for several searches.
+/// Several searches of one collection: those that scan share a pass over its rows, the others walk through its graph, each by
+/// itself.
 pub struct Pass {
+    /// First those that scan.
     requests: Vec<SearchRequest>,
+    /// Where each stood before.
+    order: Vec<usize>,
+    scanning: usize,
     parts: Vec<Part>,
     next: AtomicUsize,
     merged: Mutex<Merged>,
+    walks: Walks,
 }
 
 #[derive(Default)]
@@ -97,8 +105,19 @@ struct Merged {
 impl Pass {
     /// Plans a pass. All requests are on versions of the same collection.
     pub fn new(requests: Vec<SearchRequest>) -> Self {
-        let parts = parts(&requests);
-        Self { requests, parts, next: AtomicUsize::new(0), merged: Mutex::default() }
+        let shared = requests.len();
+        let mut ordered: Vec<(bool, usize, SearchRequest)> = requests
+            .into_iter()
+            .enumerate()
+            .map(|(at, request)| (walk::is_worth_it(&request, shared), at, request))
+            .collect();
+        ordered.sort_by_key(|&(walks, at, _)| (walks, at));
+        let scanning = ordered.iter().filter(|(walks, ..)| !walks).count();
+        let (order, requests): (Vec<usize>, Vec<_>) =
+            ordered.into_iter().map(|(_, at, request)| (at, request)).unzip();
+        let parts = parts(&requests[..scanning]);
+        let (next, merged) = (AtomicUsize::new(0), Mutex::default());
+        Self { requests, order, scanning, parts, next, merged, walks: Walks::default() }
     }
 
     /// Searches it answers.
@@ -106,21 +125,26 @@ impl Pass {
         self.requests.len()
     }
 
-    /// Parts it is made of.
+    /// Parts it is made of: stretches to scan, and walks.
     pub fn parts(&self) -> usize {
-        self.parts.len()
+        self.parts.len() + self.requests.len() - self.scanning
     }
 
     /// Whether there are parts that nobody has begun.
     pub fn has_more(&self) -> bool {
-        self.next.load(Ordering::Relaxed) < self.parts.len()
+        self.next.load(Ordering::Relaxed) < self.parts()
+    }
+
+    /// How the searches that did not share a scan have fared.
+    pub fn walks(&self) -> &Walks {
+        &self.walks
     }
 
     /// Works on parts until none is left. Gives the answers to whoever ends the pass, and only to that one.
     pub fn work(&self) -> Option<Vec<Hits>> {
-        let (found, done) = self.scan_parts();
+        let (found, done) = self.work_on_parts();
         let mut merged = self.merged.lock().unwrap_or_else(PoisonError::into_inner);
-        if done == 0 && !self.parts.is_empty() {
+        if done == 0 && self.parts() > 0 {
             return None;
         }
         match merged.found.is_empty() {
@@ -128,24 +152,33 @@ impl Pass {
             false => merged.found.iter_mut().zip(found).for_each(|(all, more)| all.merge(more)),
         }
         merged.parts_done += done;
-        if merged.parts_done < self.parts.len() {
+        if merged.parts_done < self.parts() {
             return None;
         }
         let found = std::mem::take(&mut merged.found);
         drop(merged);
-        Some(self.requests.iter().zip(found).map(|(request, found)| found.finish(request)).collect())
+        let hits = self.requests.iter().zip(found).map(|(request, found)| found.finish(request));
+        let mut hits: Vec<(usize, Hits)> = self.order.iter().copied().zip(hits).collect();
+        hits.sort_by_key(|&(at, _)| at);
+        Some(hits.into_iter().map(|(_, hits)| hits).collect())
     }
 
-    /// Scans parts until none is left; what was found for each search, and how many parts that were.
-    fn scan_parts(&self) -> (Vec<Found>, usize) {
+    /// Works on parts until none is left; what was found for each search, and how many parts that were.
+    fn work_on_parts(&self) -> (Vec<Found>, usize) {
         let mut found: Vec<Found> = self.requests.iter().map(Found::new).collect();
         let mut scratch = Scratch::default();
         let mut done = 0;
-        while let Some(part) = self.parts.get(self.next.fetch_add(1, Ordering::Relaxed)) {
-            scan(part, &self.requests, &mut found, &mut scratch);
+        loop {
+            let at = self.next.fetch_add(1, Ordering::Relaxed);
+            if let Some(part) = self.parts.get(at) {
+                scan(part, &self.requests[..self.scanning], &mut found[..self.scanning], &mut scratch);
+            } else if let Some(request) = self.requests.get(self.scanning + at - self.parts.len()) {
+                found[self.scanning + at - self.parts.len()] = walk::walk(request, &self.walks, &mut scratch);
+            } else {
+                return (found, done);
+            }
             done += 1;
         }
-        (found, done)
     }
 }
 
@@ -153,7 +186,7 @@ impl Pass {
 impl Pass {
     /// What the pass finds for its only search, before anything is scored again.
     pub(super) fn scan_alone(&self) -> (Found, &SearchRequest) {
-        let mut found = self.scan_parts().0;
+        let mut found = self.work_on_parts().0;
         match (found.pop(), &self.requests[..]) {
             (Some(found), [request]) => (found, request),
             _ => panic!("one search"),
@@ -162,7 +195,7 @@ impl Pass {
 }
 
 /// Every chunk that one of the searches has to look at, cut into parts.
-fn parts(requests: &[SearchRequest]) -> Vec<Part> {
+pub(super) fn parts(requests: &[SearchRequest]) -> Vec<Part> {
     let mut chunks: BTreeMap<u32, &Arc<Chunk>> = BTreeMap::new();
     for chunk in requests.iter().flat_map(|request| &request.collection.chunks) {
         if chunk.live_rows > 0 {
@@ -191,10 +224,21 @@ fn parts(requests: &[SearchRequest]) -> Vec<Part> {
 
 /// Bits of a part's rows that may be in a search's answer; nothing when none may.
 pub(super) fn mask<'a>(part: &Part, request: &'a SearchRequest) -> Cow<'a, [u64]> {
-    let chunk =
-        request.collection.chunk(RowId::new(part.chunk.number, 0)).filter(|chunk| chunk.live_rows > 0);
-    let Some(chunk) = chunk else { return Cow::Borrowed(&[]) };
-    let (first, end) = (part.first / 64, part.end.div_ceil(64));
+    let chunk = request.collection.chunk(RowId::new(part.chunk.number, 0));
+    chunk.map_or(Cow::Borrowed(&[]), |chunk| mask_of(chunk, request, part.first, part.end))
+}
+
+/// The same for some rows of a chunk of the search's version, from a multiple of 64 on.
+pub(super) fn mask_of<'a>(
+    chunk: &'a Chunk,
+    request: &SearchRequest,
+    first: usize,
+    end: usize,
+) -> Cow<'a, [u64]> {
+    if chunk.live_rows == 0 {
+        return Cow::Borrowed(&[]);
+    }
+    let (first, end) = (first / 64, end.div_ceil(64));
     match &request.filter {
         Some(filter) => Cow::Owned(chunk.filters.passing(chunk, filter, first, end)),
         None => Cow::Borrowed(&chunk.live[first.min(chunk.live.len())..end.min(chunk.live.len())]),

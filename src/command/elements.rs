@@ -1,11 +1,11 @@
-//! Elements one by one and in order: VGET, VSCAN, VCOUNT, VRANGE, VRANDMEMBER, VLINKS.
+//! Elements one by one and in order: VGET, VSCAN, VCOUNT, VRANGE, VRANDMEMBER.
 
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Bound;
 
 use super::parse::{integer, integer_within, is_word};
 use super::reply::Reply;
-use super::vectors::{element, row_of};
+use super::vectors::element;
 use super::{Call, CommandError, Outcome, unexpected};
 use crate::collection::filter::Filter;
 use crate::collection::{Collection, RowId, live_offsets};
@@ -214,19 +214,4 @@ fn sample(mut rows: Vec<RowId>, count: usize, random: &mut Random) -> impl Itera
         rows.swap(at, other);
     }
     rows.into_iter().take(count)
-}
-
-/// `VLINKS key element [WITHSCORES]`: the neighbours in the graph; without a graph, one level with none.
-pub(super) fn vlinks(call: &Call<'_>) -> Result<Outcome, CommandError> {
-    let scores = match call.request.get(3) {
-        None => false,
-        Some(word) if call.request.len() == 4 && is_word(word, "WITHSCORES") => true,
-        Some(_) => return Err(CommandError::Arity("VLINKS".into())),
-    };
-    let Some(collection) = call.collection(1) else { return reply(Reply::Null) };
-    if row_of(collection, call.request.arg(2))?.is_none() {
-        return reply(Reply::Null);
-    }
-    let level = if scores { Reply::Map(Vec::new()) } else { Reply::Array(Vec::new()) };
-    reply(Reply::Array(vec![level]))
 }

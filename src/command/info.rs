@@ -186,6 +186,10 @@ fn vectors(call: &Call<'_>, out: &mut String) {
     line(out, format_args!("vector_kernel:{}", Kernel::active().name()));
     line(out, format_args!("searches:{}", get(&metrics.searches)));
     line(out, format_args!("search_passes:{}", get(&metrics.search_passes)));
+    line(out, format_args!("graph_searches:{}", get(&metrics.graph_searches)));
+    line(out, format_args!("graph_fallbacks:{}", get(&metrics.graph_fallbacks)));
+    line(out, format_args!("graph_builds:{}", get(&metrics.graph_builds)));
+    line(out, format_args!("graph_unlinked_rows:{}", get(&metrics.graph_unlinked_rows)));
     line(out, format_args!("embedded_texts:{}", get(&metrics.embedded_texts)));
     line(out, format_args!("embedded_tokens:{}", get(&metrics.embedded_tokens)));
     line(out, format_args!("embedding_cache_hits:{}", get(&metrics.embedding_cache_hits)));

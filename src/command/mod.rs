@@ -8,6 +8,7 @@ mod debug;
 mod docs;
 mod elements;
 pub mod expire;
+mod index;
 mod info;
 mod keys;
 pub mod parse;

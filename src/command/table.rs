@@ -11,8 +11,8 @@ use super::request::Request;
 use super::transaction::Verb;
 use super::{CommandError, Handler};
 use super::{
-    admin, client, connection, debug, docs, elements, expire, info, keys, text, vadd, vcreate, vectors,
-    vmodel, vsim,
+    admin, client, connection, debug, docs, elements, expire, index, info, keys, text, vadd, vcreate,
+    vectors, vmodel, vsim,
 };
 
 /// Which family a command belongs to.
@@ -381,12 +381,14 @@ pub static COMMANDS: &[CommandSpec] = &[
         "key element [WITHVECTOR] [WITHATTRIBS] [WITHTEXT]", "Gives an element with its vector, attributes and text.", Handler::Read(elements::vget)),
     command!("vgetattr", 3, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
         "key element", "Gives the attributes of an element.", Handler::Read(vectors::vgetattr)),
+    command!("vindex", 3, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
+        "key (BUILD | DROP | STATUS)", "Builds or drops the graph of a collection, or tells about it.", Handler::Read(index::vindex)),
     command!("vinfo", 2, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
         "key", "Tells about a vector set.", Handler::Read(vectors::vinfo)),
     command!("vismember", 3, &["readonly", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
         "key element", "Tells whether there is an element of that name.", Handler::Read(vectors::vismember)),
     command!("vlinks", -3, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
-        "key element [WITHSCORES]", "Gives an element's neighbours in the graph.", Handler::Read(elements::vlinks)),
+        "key element [WITHSCORES]", "Gives an element's neighbours in the graph.", Handler::Read(index::vlinks)),
     command!("vlist", -1, &["readonly", "module"], NO_KEYS, &["vector"], VectorSet, "8.0.0", "O(N) keys",
         "[MATCH pattern] [COUNT n]", "Lists collections with size and dimension.", Handler::Read(vcreate::vlist)),
     command!("vmadd", -8, &["write", "denyoom", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(N x dimension)",

@@ -1,6 +1,7 @@
 //! Commands about single elements and whole sets: VREM, VCARD, VDIM, VEMB, VGETATTR, VSETATTR, VINFO, VISMEMBER.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
@@ -108,6 +109,8 @@ pub(super) fn vinfo(call: &Call<'_>) -> Result<Outcome, CommandError> {
         return Ok(Outcome::Reply(Reply::NullArray));
     };
     let params = &collection.params;
+    let graph = collection.index.graph();
+    let tuning = graph.as_ref().and_then(|graph| graph.tuning());
     let (model, hash) = match &collection.model {
         Some(model) => (Reply::bulk(model.name.as_bytes()), Reply::simple(model.short_hash())),
         None => (Reply::Null, Reply::Null),
@@ -119,7 +122,7 @@ pub(super) fn vinfo(call: &Call<'_>) -> Result<Outcome, CommandError> {
         ("vector-dim", integer(params.layout.dim)),
         ("projection-input-dim", number(params.projection_input_dim.into())),
         ("size", integer(collection.len())),
-        ("max-level", Reply::Integer(0)),
+        ("max-level", integer(graph.as_ref().map_or(0, |graph| graph.graph.max_level()))),
         ("attributes-count", number(collection.attributes_count)),
         ("vset-uid", number(collection.uid)),
         ("hnsw-max-node-uid", integer(collection.rows())),
@@ -132,6 +135,10 @@ pub(super) fn vinfo(call: &Call<'_>) -> Result<Outcome, CommandError> {
         ("dead-rows", integer(collection.rows() - collection.len())),
         ("chunks", integer(collection.chunks.len())),
         ("memory-bytes", integer(collection.size_bytes())),
+        ("graph-rows", integer(graph.as_ref().map_or(0, |graph| graph.graph.len()))),
+        ("graph-searches", integer(collection.index.searches.load(Ordering::Relaxed))),
+        ("graph-ef", tuning.map_or(Reply::Null, |tuning| integer(tuning.ef))),
+        ("graph-recall", tuning.map_or(Reply::Null, |tuning| Reply::Double(tuning.recall))),
     ];
     let fields = fields.into_iter().map(|(name, value)| (Reply::simple(name), value)).collect();
     Ok(Outcome::Reply(Reply::Map(fields)))

@@ -161,7 +161,7 @@ impl Shape {
 }
 
 /// The score clients see: (1 + cos) / 2, the inner product, or 1 / (1 + squared distance).
-fn shown_score(metric: Metric, score: f32) -> f64 {
+pub(super) fn shown_score(metric: Metric, score: f32) -> f64 {
     let score = f64::from(score);
     match metric {
         Metric::Cosine => f64::midpoint(1.0, score),

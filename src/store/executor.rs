@@ -6,6 +6,7 @@
 //! at it already: then they wait in line and share.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
@@ -121,6 +122,10 @@ impl Shared {
             let answers = active.pass.work();
             self.lock().active.retain(|other| !Arc::ptr_eq(other, &active));
             if let Some(answers) = answers {
+                self.metrics.count_walks(
+                    active.pass.walks().answered.load(Ordering::Relaxed),
+                    active.pass.walks().given_up.load(Ordering::Relaxed),
+                );
                 let replies =
                     std::mem::take(&mut *active.replies.lock().unwrap_or_else(PoisonError::into_inner));
                 for (reply, hits) in replies.into_iter().zip(answers) {
@@ -197,8 +202,6 @@ pub fn search_here(request: SearchRequest) -> Hits {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering;
-
     use super::*;
     use crate::collection::{AttributeChange, Collection, Encoded, Params, TextChange};
     use crate::vector::{Layout, Metric, Quantization, Query};

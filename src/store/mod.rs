@@ -8,6 +8,7 @@ pub mod change;
 mod checkpoint;
 mod compaction;
 pub mod executor;
+mod indexer;
 mod load;
 mod params;
 pub mod recovery;
@@ -24,7 +25,7 @@ mod writer;
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
@@ -40,6 +41,7 @@ use crate::metrics::Metrics;
 pub use checkpoint::{CheckpointStats, write_copy};
 use checkpoint::{Maintenance, Task};
 use executor::Executor;
+use indexer::Indexer;
 pub use load::LoadStats;
 use load::Loader;
 use state::Snapshot;
@@ -84,6 +86,8 @@ pub struct Store {
     writer: Sender<Message>,
     maintenance: Sender<Task>,
     executor: Executor,
+    /// Wakes the thread that builds graphs; it ends when this is gone.
+    indexer: Mutex<Option<Sender<()>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     checkpoints: Arc<CheckpointStats>,
     writes: Arc<WriterStats>,
@@ -128,8 +132,11 @@ impl Store {
             stats: Arc::clone(&checkpoints),
             writes: Arc::clone(&writes),
         };
+        let builder = Indexer { published: Arc::clone(&published), metrics: Arc::clone(metrics) };
+        let (indexer, wake) = channel();
         let (reply, loaded) = oneshot::channel();
         let threads = vec![
+            std::thread::spawn(move || builder.run(&wake)),
             std::thread::spawn(move || loader.run(&messages, reply)),
             std::thread::spawn(move || keeper.run(&tasks)),
         ];
@@ -138,6 +145,7 @@ impl Store {
             writer,
             maintenance,
             executor: Executor::start(search_threads(config), Arc::clone(metrics)),
+            indexer: Mutex::new(Some(indexer)),
             threads: threads.into(),
             checkpoints,
             writes,
@@ -234,11 +242,24 @@ impl Store {
         self.writer.send(Message::Stop(reply)).map_err(|_| WriteError::Stopped)?;
         let synced = synced.recv().map_err(|_| WriteError::Stopped)?;
         drop(self.maintenance.send(Task::Stop));
+        drop(self.lock_indexer().take());
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
             drop(thread.join());
         }
         Ok(synced?)
+    }
+
+    /// Tells the thread that builds graphs that one is wanted, or not any more.
+    pub fn wake_indexer(&self) {
+        if let Some(indexer) = &*self.lock_indexer() {
+            // A thread that has ended builds nothing any more.
+            let _ = indexer.send(());
+        }
+    }
+
+    fn lock_indexer(&self) -> MutexGuard<'_, Option<Sender<()>>> {
+        self.indexer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is known of checkpoints.

@@ -11,6 +11,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use bytemuck::Pod;
 use memmap2::{MmapOptions, MmapRaw};
 
+use super::kernel::RowRef;
 use super::quant::Scalars;
 use crate::heap;
 
@@ -425,6 +426,22 @@ impl RowArena {
                 residual: block.residuals.read(offset, 1)[0],
                 bias: if self.shape.biased { block.biases.read(offset, 1)[0] } else { 0.0 },
             }
+        }
+    }
+
+    /// A row to be scored by itself.
+    #[inline]
+    pub fn row(&self, row: usize) -> RowRef<'_> {
+        let (block, offset) = self.block_of(row);
+        let RowShape { code_bytes, original_len, biased } = self.shape;
+        // SAFETY: `block_of` checked that the row is committed.
+        unsafe {
+            let bytes = match code_bytes {
+                0 => bytemuck::cast_slice(block.originals.read(offset * original_len, original_len)),
+                _ => block.codes.read(offset * code_bytes, code_bytes),
+            };
+            let bias = if biased { Some(&block.biases.read(offset, 1)[0]) } else { None };
+            RowRef { bytes, scale: &block.scales.read(offset, 1)[0], bias }
         }
     }
 

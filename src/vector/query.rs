@@ -4,7 +4,7 @@ use simsimd::BinarySimilarity;
 
 use super::arena::Run;
 use super::exact::{self, to_f32};
-use super::kernel::{Kernel, QueryCodes, Screen, set_bits};
+use super::kernel::{Kernel, QueryCodes, RowRef, Screen, set_bits};
 use super::quant::{Scalars, encode, int8_code};
 use super::{Layout, Metric, Quantization};
 
@@ -61,6 +61,52 @@ impl Query {
             scalars,
             codes,
         }
+    }
+
+    /// A query that is to take a row's place: see [`Query::set_row`].
+    ///
+    /// # Panics
+    /// As [`Query::new`].
+    pub fn blank(layout: &Layout) -> Self {
+        Query::new(layout, &vec![0.0; layout.dim])
+    }
+
+    /// Makes it the query for what a row of its layout stands for. Then only [`Query::score_each`] tells the truth: there may
+    /// be no original.
+    ///
+    /// # Panics
+    /// If the row is not of its layout.
+    pub fn set_row(&mut self, row: RowRef<'_>) {
+        self.scalars.scale = *row.scale;
+        self.scalars.bias = row.bias.copied().unwrap_or(0.0);
+        match &mut self.codes {
+            Codes::Int8(codes) => codes.set_row(row.bytes),
+            Codes::Bin(codes) => codes.copy_from_slice(row.bytes),
+            Codes::None => {
+                self.original.copy_from_slice(bytemuck::cast_slice(row.bytes));
+                self.norm = exact::norm(&self.original);
+            }
+        }
+    }
+
+    /// Writes the scores of rows that lie apart: those of [`Query::scan`], but not cut off at the ends of their range. Never NaN.
+    ///
+    /// # Panics
+    /// If the lengths do not match.
+    pub fn score_each(&self, rows: &[RowRef<'_>], out: &mut [f32]) {
+        match &self.codes {
+            Codes::Int8(codes) => self.kernel.score_each(&self.screen_with(codes, 0.0), rows, out),
+            Codes::Bin(query) => {
+                rows.iter()
+                    .zip(&mut *out)
+                    .for_each(|(row, out)| *out = self.score_signs(query, row.bytes, *row.scale));
+            }
+            Codes::None => rows.iter().zip(&mut *out).for_each(|(row, out)| {
+                *out = self.score_original(bytemuck::cast_slice(row.bytes), *row.scale)
+            }),
+        }
+        // Of two numbers one of which is NaN, `max` takes the other.
+        out.iter_mut().for_each(|score| *score = score.max(f32::MIN));
     }
 
     /// The shape of the rows it scores.

@@ -3,6 +3,7 @@
 
 use std::arch::x86_64::*;
 
+use super::gather::{ROWS_AHEAD, RowRef};
 use super::scan::{FEW_LIVE, WORD_ROWS, set_bits};
 use super::{Passed, QueryCodes, Rows, Screen, avx512_block};
 
@@ -40,6 +41,12 @@ impl Avx512Vnni {
     /// See [`super::Kernel::screen_blocks`].
     pub(super) fn screen(self, screens: &[Screen<'_>], rows: Rows<'_>, passed: &mut Vec<Passed>) -> usize {
         avx512_block::screen(self, screens, rows, passed)
+    }
+
+    /// See [`super::Kernel::score_each`], which checks the lengths.
+    pub(super) fn score_each(self, screen: &Screen<'_>, rows: &[RowRef<'_>], out: &mut [f32]) {
+        // SAFETY: an `Avx512Vnni` is only made on a CPU that has both features.
+        unsafe { score_each(screen, rows, out) }
     }
 
     /// See [`super::Kernel::scan`], which checks the lengths.
@@ -140,6 +147,51 @@ fn scan<const AHEAD: bool>(
             }
         }
     }
+}
+
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn score_each(screen: &Screen<'_>, rows: &[RowRef<'_>], out: &mut [f32]) {
+    let query = screen.codes.codes().as_chunks::<WIDTH_BYTES>().0;
+    for (at, (four, out)) in rows.chunks(4).zip(out.chunks_mut(4)).enumerate() {
+        rows.iter().skip(at * 4 + ROWS_AHEAD).take(4).for_each(RowRef::prefetch);
+        if let [a, b, c, d] = four {
+            let dots = four_dots(query, [a.bytes, b.bytes, c.bytes, d.bytes]);
+            for ((row, out), dot) in four.iter().zip(out).zip(dots) {
+                *out = screen.score_row(dot.wrapping_sub(screen.codes.offset()), row);
+            }
+        } else {
+            for (row, out) in four.iter().zip(out) {
+                *out = screen.score_row(lone_dot(screen, row.bytes), row);
+            }
+        }
+    }
+}
+
+/// The dot products with four rows, without [`QueryCodes::offset`] taken off.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn four_dots(query: &[[i8; WIDTH_BYTES]], rows: [&[u8]; 4]) -> [i32; 4] {
+    let [a, b, c, d] = rows.map(|row| row.as_chunks::<WIDTH_BYTES>().0);
+    let mut sums = [_mm512_setzero_si512(); 4];
+    for ((((query, a), b), c), d) in query.iter().zip(a).zip(b).zip(c).zip(d) {
+        // SAFETY: the loads read the 64 bytes of the arrays.
+        unsafe {
+            let query = _mm512_loadu_si512(query.as_ptr().cast());
+            for (sum, row) in sums.iter_mut().zip([a, b, c, d]) {
+                *sum = _mm512_dpbusd_epi32(*sum, _mm512_loadu_si512(row.as_ptr().cast()), query);
+            }
+        }
+    }
+    let [a, b, c, d] = sums;
+    let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    let quarters = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+    let halves = _mm256_add_epi32(_mm512_castsi512_si256(quarters), _mm512_extracti64x4_epi64::<1>(quarters));
+    let total = _mm_add_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256::<1>(halves));
+    let mut out = [0; 4];
+    // SAFETY: writes the 16 bytes of the array.
+    unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), total) };
+    out
 }
 
 /// Offers the rows of a group whose bits are set, and gives the threshold after that.

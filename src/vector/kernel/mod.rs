@@ -14,6 +14,7 @@
 //! | `amx.rs` | by `avx512.rs` | from 32 on tiles of 16 rows and 16 queries, below by `avx512_block.rs` |
 //! | `neon.rs` | 128-bit integers, or `sdot` | tiles of four rows and four queries |
 //!
+//! `gather.rs` scores rows that lie apart, and asks for their memory ahead.
 //! `tests.rs` compares them all with the definition; `emulator.rs` runs there what this CPU lacks.
 
 use std::sync::OnceLock;
@@ -36,6 +37,7 @@ mod avx512_block;
 mod avx_vnni;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod emulator;
+mod gather;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
@@ -46,6 +48,7 @@ pub mod sums;
 #[cfg(target_arch = "x86_64")]
 pub use {amx::Amx, avx_vnni::AvxVnni, avx2::Avx2, avx512::Avx512Vnni};
 
+pub use gather::{ROWS_AHEAD, RowRef, prefetch};
 #[cfg(target_arch = "aarch64")]
 use neon::Products;
 #[cfg(target_arch = "aarch64")]
@@ -84,6 +87,25 @@ impl QueryCodes {
         codes.resize(codes.len().next_multiple_of(CODE_ALIGN_BYTES), 0);
         let offset = codes.iter().map(|&code| i32::from(CODE_OFFSET) * i32::from(code)).sum();
         QueryCodes { codes, offset }
+    }
+
+    /// Takes the code of a row, which is as long as its own, as the query.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn set_row(&mut self, row: &[u8]) {
+        assert_eq!(row.len(), self.codes.len(), "a row as long as the query");
+        let mut sum = 0;
+        // Sums of 64 codes fit 16 bits, which the compiler adds up several at a time.
+        for (codes, row) in self.codes.chunks_mut(CODE_ALIGN_BYTES).zip(row.chunks(CODE_ALIGN_BYTES)) {
+            let mut part = 0i16;
+            for (code, &byte) in codes.iter_mut().zip(row) {
+                *code = (byte ^ CODE_OFFSET).cast_signed().max(-i8::MAX);
+                part += i16::from(*code);
+            }
+            sum += i32::from(part);
+        }
+        self.offset = i32::from(CODE_OFFSET) * sum;
     }
 
     /// The padded codes; as many as a row has bytes.

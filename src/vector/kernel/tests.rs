@@ -68,6 +68,28 @@ impl Case {
         self.check_screen(kernel, false);
         self.check_screen(kernel, true);
         self.check_scan(kernel);
+        self.check_each(kernel);
+    }
+
+    /// Rows that lie apart score as they do in a scan.
+    fn check_each(&self, kernel: Kernel) {
+        let (codes, dots) = (&self.queries[0], &self.dots[0]);
+        let scales: Vec<f32> = (0..self.row_count).map(|row| 0.5 + row as f32).collect();
+        let backwards = (0..self.row_count).rev();
+        let rows: Vec<RowRef<'_>> = backwards
+            .map(|row| RowRef {
+                bytes: &self.rows[row * codes.codes.len()..][..codes.codes.len()],
+                scale: &scales[row],
+                bias: (row % 2 == 0).then_some(&scales[0]),
+            })
+            .collect();
+        let mut scores = vec![f32::NAN; rows.len()];
+        let screen = Screen { codes, factor: 0.25, offset: 2.0, threshold: 0.0 };
+        kernel.score_each(&screen, &rows, &mut scores);
+        for (row, score) in scores.into_iter().rev().enumerate() {
+            let bias = if row % 2 == 0 { 0.5 } else { 0.0 };
+            assert_eq!(score, dots[row] as f32 * scales[row] * 0.25 + bias + 2.0, "{}", kernel.name());
+        }
     }
 
     /// A scan offers exactly the live rows that reach the threshold of that moment.
@@ -253,4 +275,18 @@ fn the_kernel_of_the_process_is_selected_once() {
 #[should_panic(expected = "whole rows")]
 fn short_rows_are_refused() {
     Kernel::active().dot_rows(&QueryCodes::new(&[1; 64]), &[0; 64], &mut [0; 2]);
+}
+
+#[test]
+fn a_row_taken_as_the_query_is_its_code() {
+    for dim in [1, 64, 65, 700] {
+        let mut byte = noise(dim);
+        let codes: Vec<i8> = (0..dim).map(|_| byte().cast_signed().max(-127)).collect();
+        let expected = QueryCodes::new(&codes);
+        let mut row: Vec<u8> = codes.iter().map(|code| code.cast_unsigned() ^ CODE_OFFSET).collect();
+        row.resize(dim.next_multiple_of(CODE_ALIGN_BYTES), CODE_OFFSET);
+        let mut query = QueryCodes::new(&vec![5; dim]);
+        query.set_row(&row);
+        assert_eq!((query.codes, query.offset), (expected.codes, expected.offset));
+    }
 }

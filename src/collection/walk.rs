@@ -1,0 +1,105 @@
+//! A search through the collection's graph, with a scan of the rows the graph does not cover.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::found::Found;
+use super::index::{Cover, Covered, Tuning};
+use super::plan::{Scope, candidates};
+use super::scan::{Scratch, scan};
+use super::search::{Part, SearchRequest, mask_of, parts};
+use crate::graph;
+
+/// How the searches that were planned as walks have fared.
+#[derive(Default)]
+pub struct Walks {
+    /// Answered by the graph.
+    pub answered: AtomicUsize,
+    /// Given up for a scan: fewer of the rows met were wanted than the search asked for.
+    pub given_up: AtomicUsize,
+}
+
+thread_local! {
+    /// A thread's memory for walks.
+    static SCRATCH: RefCell<graph::Scratch> = RefCell::default();
+}
+
+/// Whether a search is better answered by itself than in a scan that many share: through the graph or, where a filter leaves few
+/// rows, by going over these.
+pub(super) fn is_worth_it(request: &SearchRequest, shared: usize) -> bool {
+    let Some(graph) = usable(request) else { return false };
+    // Which rows pass is found out later.
+    request.filter.is_some() || {
+        let rows = request.collection.rows().min(graph.0.graph.len());
+        let scope = Scope { rows, matching: request.collection.len().min(rows), ..scope(request, shared) };
+        candidates(request, &graph.1, scope).is_some()
+    }
+}
+
+fn usable(request: &SearchRequest) -> Option<(Arc<Covered>, Tuning)> {
+    let graph = request.collection.index.graph().filter(|_| !request.exact)?;
+    let tuning = graph.tuning()?;
+    Some((graph, tuning))
+}
+
+fn scope(request: &SearchRequest, shared: usize) -> Scope {
+    let row_bytes = request.collection.params.row_shape().scanned_bytes();
+    Scope { rows: 0, matching: 0, row_bytes, shared }
+}
+
+/// Answers one search by itself.
+pub(super) fn walk(request: &SearchRequest, walks: &Walks, scratch: &mut Scratch) -> Found {
+    if let Some((graph, tuning)) = usable(request)
+        && let Some(found) = by_graph(request, &graph, &tuning, walks, scratch)
+    {
+        return found;
+    }
+    let mut found = [Found::new(request)];
+    let requests = std::slice::from_ref(request);
+    parts(requests).iter().for_each(|part| scan(part, requests, &mut found, scratch));
+    let [found] = found;
+    found
+}
+
+/// `None` if a scan is better after all.
+fn by_graph(
+    request: &SearchRequest,
+    graph: &Covered,
+    tuning: &Tuning,
+    walks: &Walks,
+    scratch: &mut Scratch,
+) -> Option<Found> {
+    let pages = graph.pages();
+    let collection = &request.collection;
+    let cover = pages.cover(collection, |chunk, rows| mask_of(chunk, request, 0, rows));
+    let rows = cover.rows();
+    let matching = if request.filter.is_some() { cover.matching() } else { collection.len().min(rows) };
+    let ef = candidates(request, tuning, Scope { rows, matching, ..scope(request, 1) })?;
+    let mut found = [Found::new(request)];
+    let met = SCRATCH.with_borrow_mut(|walk| {
+        graph.graph.search(&pages, &request.query, ef, walk, |_| true);
+        let rows = walk.found().filter_map(|(score, node)| Some((score, cover.row(node)?)));
+        rows.map(|(score, row)| found[0].best.push(score, row.0)).count()
+    });
+    if met < request.count.min(matching) {
+        walks.given_up.fetch_add(1, Ordering::Relaxed);
+        return None;
+    }
+    scan_rest(request, &cover, &mut found, scratch);
+    walks.answered.fetch_add(1, Ordering::Relaxed);
+    collection.index.searches.fetch_add(1, Ordering::Relaxed);
+    let [found] = found;
+    Some(found)
+}
+
+/// Scans the rows that the graph does not cover.
+fn scan_rest(request: &SearchRequest, cover: &Cover<'_>, found: &mut [Found; 1], scratch: &mut Scratch) {
+    for chunk in &request.collection.chunks {
+        let (first, end) = (cover.rows_of(chunk.number), chunk.len);
+        if first < end && chunk.live_rows > 0 {
+            let part = Part { chunk: Arc::clone(chunk), first, end };
+            scan(&part, std::slice::from_ref(request), found, scratch);
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The thread that builds and extends the graphs of collections (`collection/index.rs`), beside writes and searches.
+//!
+//! It looks at what is published, links rows for a little while, and looks again. While others search it rests as long as it
+//! works.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tracing::{error, info};
+
+use super::state::Snapshot;
+use crate::collection::Collection;
+use crate::collection::index::Covered;
+use crate::collection::tune::tune;
+use crate::metrics::Metrics;
+
+/// Time for one collection before it is the next one's turn.
+const SLICE: Duration = Duration::from_millis(5);
+/// Pause between two looks when there is nothing to do.
+const PAUSE: Duration = Duration::from_millis(50);
+/// A graph is measured again when it has grown to this many percent.
+const GROWN_PERCENTAGE: usize = 150;
+
+pub(super) struct Indexer {
+    pub published: Arc<ArcSwap<Snapshot>>,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Indexer {
+    /// Works until the other end of `wake` is gone. A message on it means that something other than the data has changed.
+    pub fn run(self, wake: &Receiver<()>) {
+        let mut seen: Option<Arc<Snapshot>> = None;
+        loop {
+            let snapshot = self.published.load_full();
+            let is_known = seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &snapshot));
+            let searches = self.metrics.searches.load(Ordering::Relaxed);
+            let start = Instant::now();
+            if !is_known && self.round(&snapshot) {
+                seen = Some(snapshot);
+            }
+            let pause = match seen {
+                Some(_) => PAUSE,
+                None if self.metrics.searches.load(Ordering::Relaxed) > searches => start.elapsed(),
+                None => Duration::ZERO,
+            };
+            match wait(wake, pause) {
+                Wait::Over => {}
+                Wait::Woken => seen = None,
+                Wait::Stopped => return,
+            }
+        }
+    }
+
+    /// Works a little on each collection; true if nothing is left to do.
+    fn round(&self, snapshot: &Snapshot) -> bool {
+        let (mut done, mut unlinked_rows) = (true, 0);
+        for (_, _, collection) in snapshot.collections() {
+            if let Some(graph) = collection.index.to_link(collection) {
+                done &= self.turn(collection, &graph);
+                unlinked_rows += graph.unlinked_rows(collection) as u64;
+            }
+        }
+        self.metrics.graph_unlinked_rows.store(unlinked_rows, Ordering::Relaxed);
+        done
+    }
+
+    /// Works a little on a graph; true if nothing is left to do.
+    fn turn(&self, collection: &Arc<Collection>, graph: &Arc<Covered>) -> bool {
+        let start = Instant::now();
+        if !graph.link(collection, || start.elapsed() < SLICE) {
+            return false;
+        }
+        let nodes = graph.graph.len();
+        if graph.tuning().is_none_or(|known| nodes * 100 >= known.nodes * GROWN_PERCENTAGE) {
+            match tune(collection, graph) {
+                Ok(tuning) => graph.set_tuning(tuning),
+                // Without it the graph is not used.
+                Err(error) => {
+                    error!("a graph could not be measured: {error}");
+                    return true;
+                }
+            }
+        }
+        let in_use = collection.index.graph().is_some_and(|used| Arc::ptr_eq(&used, graph));
+        if !in_use && collection.index.adopt(graph) {
+            self.metrics.graph_builds.fetch_add(1, Ordering::Relaxed);
+            if let Some(tuning) = graph.tuning() {
+                let (uid, ef, recall) = (collection.uid, tuning.ef, tuning.recall);
+                info!(
+                    "collection {uid}: graph of {nodes} rows built, recall {recall:.3} with {ef} candidates"
+                );
+            }
+        }
+        true
+    }
+}
+
+enum Wait {
+    Over,
+    Woken,
+    Stopped,
+}
+
+fn wait(wake: &Receiver<()>, pause: Duration) -> Wait {
+    if pause.is_zero() {
+        return match wake.try_recv() {
+            Ok(()) => Wait::Woken,
+            Err(TryRecvError::Empty) => Wait::Over,
+            Err(TryRecvError::Disconnected) => Wait::Stopped,
+        };
+    }
+    match wake.recv_timeout(pause) {
+        Ok(()) => Wait::Woken,
+        Err(RecvTimeoutError::Timeout) => Wait::Over,
+        Err(RecvTimeoutError::Disconnected) => Wait::Stopped,
+    }
+}
