@@ -4,7 +4,7 @@
 #   docker run vecdis --port 7000 --maxmemory 2gb       options on top of the image's own /etc/vecdis.conf
 #   docker run vecdis /etc/vecdis.conf                  a configuration file; mount your own over it or elsewhere
 # A file of your own needs "bind 0.0.0.0", or the server answers only inside its container. Set a password (requirepass)
-# before you publish the port to others.
+# before you publish the port to others: the image turns the protected mode off, as peers reach a container from outside.
 
 FROM rust:1.95-bookworm AS builder
 WORKDIR /build
@@ -19,7 +19,7 @@ COPY --from=builder /build/target/release/vecdis /usr/local/bin/vecdis
 COPY --chmod=0755 conf/docker-entrypoint.sh /usr/local/bin/docker-entrypoint.sh
 COPY conf/vecdis.conf /etc/vecdis.conf
 # The last line for an option wins.
-RUN printf '\n# Set by the image:\nbind 0.0.0.0\ndir /data\n' >> /etc/vecdis.conf
+RUN printf '\n# Set by the image:\nbind 0.0.0.0\nprotected-mode no\ndir /data\n' >> /etc/vecdis.conf
 
 USER vecdis
 WORKDIR /data

@@ -17,7 +17,7 @@ use thiserror::Error;
 use crate::glob;
 
 pub use options::{ConfigOption, OPTIONS};
-pub use values::{BindAddress, Fsync, LogLevel, Secret, is_model_name};
+pub use values::{BindAddress, Fsync, LogLevel, Secret, TlsAuthClients, is_model_name};
 
 /// Longest part of a bad value that an error message repeats, in characters.
 const SHOWN_CHARS_MAX: usize = 100;
@@ -30,10 +30,20 @@ pub struct Config {
     pub bind: Vec<BindAddress>,
     pub port: u16,
     pub tcp_backlog: u32,
+    pub unixsocket: PathBuf,
+    pub unixsocketperm: u32,
+    pub tls_port: u16,
+    pub tls_cert_file: PathBuf,
+    pub tls_key_file: PathBuf,
+    pub tls_ca_cert_file: PathBuf,
+    pub tls_auth_clients: TlsAuthClients,
     pub timeout_s: u64,
     pub tcp_keepalive_s: u64,
     pub maxclients: usize,
     pub requirepass: Secret,
+    pub aclfile: PathBuf,
+    pub users: Vec<Secret>,
+    pub protected_mode: bool,
     pub proto_max_bulk_len_bytes: u64,
     pub databases: u32,
     pub dir: PathBuf,
@@ -126,10 +136,20 @@ impl Default for Config {
             bind: Vec::new(),
             port: 0,
             tcp_backlog: 0,
+            unixsocket: PathBuf::new(),
+            unixsocketperm: 0,
+            tls_port: 0,
+            tls_cert_file: PathBuf::new(),
+            tls_key_file: PathBuf::new(),
+            tls_ca_cert_file: PathBuf::new(),
+            tls_auth_clients: TlsAuthClients::No,
             timeout_s: 0,
             tcp_keepalive_s: 0,
             maxclients: 0,
             requirepass: Secret::default(),
+            aclfile: PathBuf::new(),
+            users: Vec::new(),
+            protected_mode: false,
             proto_max_bulk_len_bytes: 0,
             databases: 0,
             dir: PathBuf::new(),

@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["vector"],
     &["embed"],
     &["disk"],
-    &["metrics", "config", "clock", "glob", "heap", "logging"],
+    &["metrics", "config", "clock", "glob", "heap", "logging", "tls"],
 ];
 const UNSAFE_ALLOWED: &[&str] = &["vector/kernel/", "vector/arena.rs", "disk/map.rs", "heap.rs"];
 const LINES_MAX: usize = 700;

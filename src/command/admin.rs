@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::parse::is_word;
+use super::permissions::key_places;
 use super::reply::Reply;
 use super::request::Request;
 use super::session::Session;
@@ -74,16 +75,8 @@ fn command_keys(request: &Request) -> Result<Reply, CommandError> {
     if !spec.takes(arguments) {
         return Err(CommandError::text("ERR Invalid number of arguments specified for command"));
     }
-    let (first, last, step) = spec.keys;
-    let from_end = i64::try_from(arguments).unwrap_or(i64::MAX) + last;
-    let last = if last < 0 { from_end } else { last };
-    let places = (first..=last).step_by(usize::try_from(step).unwrap_or(1).max(1));
-    let keys: Vec<Reply> = places
-        .filter(|&place| place > 0)
-        .filter_map(|place| usize::try_from(place).ok())
-        .filter(|place| *place < arguments)
-        .map(|place| Reply::bulk(request.arg(2 + place)))
-        .collect();
+    let places = key_places(spec, arguments);
+    let keys: Vec<Reply> = places.map(|place| Reply::bulk(request.arg(2 + place))).collect();
     if keys.is_empty() {
         return Err(CommandError::text("ERR The command has no key arguments"));
     }
@@ -143,9 +136,17 @@ fn config_set(context: &Context, request: &Request) -> Result<Reply, CommandErro
         let value = std::str::from_utf8(value).map_err(|_| failed("the value is not text".to_owned()))?;
         changed.set_at_run_time(&name, value).map_err(|error| failed(error.to_string()))?;
     }
+    if (2..request.len()).step_by(2).any(|at| request.arg(at).to_ascii_lowercase().starts_with(b"tls-")) {
+        // Also if nothing but the content of the files is new.
+        let loaded = context.tls.load(&changed);
+        loaded.map_err(|error| CommandError::Text(format!("ERR CONFIG SET failed - {error}").into()))?;
+    }
     logging::set_level(changed.loglevel);
     context.store.configure(&changed);
     context.embedding.configure(&changed);
+    if changed.requirepass != config.requirepass {
+        context.access.set_default_password(&changed.requirepass);
+    }
     *config = changed;
     Ok(Reply::ok())
 }

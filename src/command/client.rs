@@ -11,7 +11,9 @@ use super::reply::{Protocol, Reply};
 use super::request::Request;
 use super::session::{ReplyMode, Session};
 use super::{CommandError, Context};
+use crate::access::{Account, Login};
 use crate::clock;
+use crate::store::state::NamespaceId;
 
 /// What others may know of a connection while it lives.
 pub struct Client {
@@ -34,7 +36,7 @@ pub struct Client {
 }
 
 /// What CLIENT LIST shows of a connection and may change.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct About {
     /// Name given by CLIENT SETNAME.
     pub name: Vec<u8>,
@@ -44,6 +46,10 @@ pub struct About {
     pub library_version: Vec<u8>,
     /// What it is doing.
     pub doing: Doing,
+    /// Its user.
+    pub login: Login,
+    /// Where its keys are.
+    pub namespace: NamespaceId,
 }
 
 /// What a connection does, noted after each command that changes it.
@@ -61,7 +67,7 @@ pub struct Doing {
 
 impl Client {
     /// A new connection.
-    pub fn new(id: u64, peer: String, local: String) -> Self {
+    pub fn new(id: u64, peer: String, local: String, account: Arc<Account>) -> Self {
         let now_ms = clock::now_ms();
         Self {
             id,
@@ -69,7 +75,14 @@ impl Client {
             local,
             accepted_ms: now_ms,
             active_ms: AtomicU64::new(now_ms),
-            about: Mutex::default(),
+            about: Mutex::new(About {
+                name: Vec::new(),
+                library: Vec::new(),
+                library_version: Vec::new(),
+                doing: Doing::default(),
+                namespace: account.namespace(),
+                login: Login { account, key: None },
+            }),
             killed: AtomicBool::new(false),
             end: Notify::new(),
         }
@@ -96,7 +109,23 @@ impl Client {
         self.end.notified().await;
     }
 
-    fn line(&self) -> String {
+    /// Whether that is its user.
+    pub fn is_of(&self, account: &Arc<Account>) -> bool {
+        self.about(|about| Arc::ptr_eq(&about.login.account, account))
+    }
+
+    /// The API key it logged in by.
+    pub fn api_key(&self) -> Option<u64> {
+        self.about(|about| about.login.key)
+    }
+
+    /// Where its keys are.
+    pub fn namespace(&self) -> NamespaceId {
+        self.about(|about| about.namespace)
+    }
+
+    /// Its line of CLIENT LIST.
+    pub fn line(&self) -> String {
         let about = self.about(|about| about.clone());
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let now_ms = clock::now_ms();
@@ -104,7 +133,7 @@ impl Client {
         format!(
             "id={} addr={} laddr={} fd=0 name={} age={} idle={} flags=N db=0 sub=0 psub=0 ssub=0 multi={} watch={} \
              qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={} \
-             user=default redir=-1 resp={} lib-name={} lib-ver={}",
+             user={} redir=-1 resp={} lib-name={} lib-ver={}",
             self.id,
             self.peer,
             self.local,
@@ -114,6 +143,7 @@ impl Client {
             about.doing.queued.map_or("-1".to_owned(), |queued| queued.to_string()),
             about.doing.watched,
             about.doing.command,
+            text(&about.login.account.name),
             if about.doing.protocol == Protocol::Resp3 { 3 } else { 2 },
             text(&about.library),
             text(&about.library_version),
@@ -143,7 +173,7 @@ pub(super) fn client(
     match verb.as_str() {
         "id" => Ok(Reply::Integer(i64::try_from(session.client.id).unwrap_or(i64::MAX))),
         "info" => Ok(Reply::Verbatim(session.client.line() + "\n")),
-        "list" => list(context, request),
+        "list" => list(session, context, request),
         "kill" => kill(session, context, request),
         "getname" => {
             let name = session.client.about(|about| about.name.clone());
@@ -198,8 +228,9 @@ fn reply_mode(session: &mut Session, mode: &[u8]) -> Result<Reply, CommandError>
 }
 
 /// `CLIENT LIST [TYPE normal | master | replica | pubsub] [ID id ...]`
-fn list(context: &Context, request: &Request) -> Result<Reply, CommandError> {
+fn list(session: &Session, context: &Context, request: &Request) -> Result<Reply, CommandError> {
     let mut clients = context.clients();
+    clients.retain(|client| is_visible(client, session));
     match request.get(2) {
         None => {}
         Some(word) if is_word(word, "TYPE") && request.len() == 4 => match request.arg(3) {
@@ -222,12 +253,18 @@ fn list(context: &Context, request: &Request) -> Result<Reply, CommandError> {
     Ok(Reply::Verbatim(clients.iter().map(|client| client.line() + "\n").collect()))
 }
 
+/// Whether a session may know of a connection: who has a namespace of its own, only of those in it.
+fn is_visible(client: &Client, session: &Session) -> bool {
+    session.account.namespace() == NamespaceId::default() || client.namespace() == session.namespace
+}
+
 /// What a CLIENT KILL picks connections by.
 #[derive(Default)]
 struct Pick {
     id: Option<u64>,
     peer: Option<String>,
     local: Option<String>,
+    user: Option<Vec<u8>>,
     /// Only kinds of connections there are none of.
     nobody: bool,
     /// The asking connection too.
@@ -239,6 +276,8 @@ impl Pick {
     fn takes(&self, client: &Client, session: &Session) -> bool {
         let age_s = clock::now_ms().saturating_sub(client.accepted_ms) / 1000;
         !self.nobody
+            && is_visible(client, session)
+            && self.user.as_ref().is_none_or(|user| client.about(|about| *about.login.account.name == **user))
             && self.id.is_none_or(|id| id == client.id)
             && self.peer.as_ref().is_none_or(|peer| *peer == client.peer)
             && self.local.as_ref().is_none_or(|local| *local == client.local)
@@ -282,7 +321,7 @@ fn kill(session: &mut Session, context: &Context, request: &Request) -> Result<R
         } else if is_word(word, "TYPE") {
             pick.nobody |= !is_word(value, "NORMAL");
         } else if is_word(word, "USER") {
-            pick.nobody |= value != b"default";
+            pick.user = Some(value.to_vec());
         } else {
             return Err(SYNTAX);
         }

@@ -2,11 +2,14 @@
 
 use super::client::checked_name;
 use super::parse::{integer, is_word};
+use super::permissions::note_refusal;
 use super::reply::{Protocol, Reply};
 use super::request::Request;
 use super::session::Session;
-use super::{CommandError, Context};
-use crate::access;
+use super::{CommandError, Context, LOADING};
+use crate::access::log::{Reason, shown};
+use crate::access::{DEFAULT_USER, api_key};
+use crate::clock;
 
 /// The version of Redis whose behaviour clients may expect.
 pub const REDIS_VERSION: &str = "8.2.0";
@@ -50,11 +53,11 @@ pub(super) fn auth(
     request: &Request,
 ) -> Result<Reply, CommandError> {
     match request.len() {
-        2 if context.config().requirepass.is_empty() => Err(CommandError::text(
+        2 if context.access.is_open() && api_key::id_of(request.arg(1)).is_none() => Err(CommandError::text(
             "ERR AUTH <password> called without any password configured for the default user. Are you sure your \
              configuration is correct?",
         )),
-        2 => log_in(session, context, b"default", request.arg(1)),
+        2 => log_in(session, context, DEFAULT_USER, request.arg(1)),
         3 => log_in(session, context, request.arg(1), request.arg(2)),
         _ => Err(CommandError::text("ERR syntax error")),
     }?;
@@ -67,12 +70,17 @@ fn log_in(
     user: &[u8],
     password: &[u8],
 ) -> Result<(), CommandError> {
-    let configured = context.config().requirepass.clone();
-    if user != b"default" || !(configured.is_empty() || access::password_matches(&configured, password)) {
-        return Err(WRONG_PASSWORD);
+    if let Some(login) = context.access.log_in(user, password, clock::now_ms()) {
+        session.enter(login);
+        return Ok(());
     }
-    session.authenticated = true;
-    Ok(())
+    if !context.access.is_loaded() {
+        // The user may be one of those that are not known yet.
+        return Err(LOADING);
+    }
+    note_refusal(session, context, Reason::Auth, b"auth".to_vec(), shown(user));
+    session.held_back = Some(session.delay.wrong());
+    Err(WRONG_PASSWORD)
 }
 
 /// `HELLO [protover [AUTH username password] [SETNAME clientname]]`: nothing changes unless all of it is right.
@@ -139,7 +147,7 @@ pub(super) fn hello(
 
 /// `RESET`: as if newly connected.
 pub(super) fn reset(session: &mut Session, context: &Context, _: &Request) -> Result<Reply, CommandError> {
-    session.reset(context.config().requirepass.is_empty());
+    session.reset(&context.access);
     Ok(Reply::simple("RESET"))
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::connection::REDIS_VERSION;
 use super::reply::Reply;
-use super::{Call, CommandError, Outcome};
+use super::{Call, CommandError, Outcome, usage};
 use crate::clock;
 use crate::heap::heap_bytes;
 use crate::store::LoadStats;
@@ -26,7 +26,11 @@ const SECTIONS: &[Section] = &[
     ("cpu", cpu),
     ("vectors", vectors),
     ("keyspace", keyspace),
+    ("access", usage::info),
 ];
+
+/// The sections that users with a namespace of their own see: the others are about everybody.
+const OWN_SECTIONS: &[&str] = &["server", "replication", "keyspace", "access"];
 
 /// `INFO [section ...]`
 pub(super) fn info(call: &Call<'_>) -> Result<Outcome, CommandError> {
@@ -39,7 +43,8 @@ pub(super) fn info(call: &Call<'_>) -> Result<Outcome, CommandError> {
             })
     };
     let mut text = String::new();
-    for (name, write) in SECTIONS.iter().filter(|(name, _)| wanted(name)) {
+    let shown = |name: &&str| call.scope.tenant().is_none() || OWN_SECTIONS.contains(name);
+    for (name, write) in SECTIONS.iter().filter(|(name, _)| wanted(name) && shown(name)) {
         if !text.is_empty() {
             text.push_str("\r\n");
         }

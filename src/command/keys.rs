@@ -18,7 +18,11 @@ fn count(value: usize) -> Reply {
 
 /// `DBSIZE`
 pub(super) fn dbsize(call: &Call<'_>) -> Result<Outcome, CommandError> {
-    Ok(Outcome::Reply(count(call.snapshot.key_count(call.namespace))))
+    let keys = match call.scope.limited {
+        None => call.snapshot.key_count(call.namespace),
+        Some(_) => call.live_keys(0).count(),
+    };
+    Ok(Outcome::Reply(count(keys)))
 }
 
 /// `EXISTS key [key ...]`: a key given twice counts twice.
@@ -56,8 +60,17 @@ pub(super) fn flush(call: &Call<'_>) -> Result<WriteOp, CommandError> {
         Some(word) if call.request.len() == 2 && word.eq_ignore_ascii_case(b"sync") => {}
         Some(_) => return Err(CommandError::text("ERR syntax error")),
     }
+    let scope = call.scope.clone();
     Ok(Box::new(move |txn| {
-        txn.apply(&Change::Flush { namespace }, None);
+        if scope.limited.is_none() {
+            txn.apply(&Change::Flush { namespace }, None);
+            return Reply::ok();
+        }
+        let mine = txn.view().keys(namespace).filter(|(key, _)| scope.may_write(key.name()));
+        let mine: Vec<Key> = mine.map(|(key, _)| key.clone()).collect();
+        for key in mine {
+            txn.apply(&Change::Drop { namespace, key }, None);
+        }
         Reply::ok()
     }))
 }

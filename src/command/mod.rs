@@ -1,7 +1,9 @@
 //! Commands: one table (`table.rs`), one file per family. A command's function parses the request into something
 //! typed, asks the store, and shapes the reply. Nothing here knows of sockets.
 
+mod acl;
 mod admin;
+mod api_key;
 pub mod client;
 mod connection;
 mod debug;
@@ -12,12 +14,14 @@ mod index;
 mod info;
 mod keys;
 pub mod parse;
+pub mod permissions;
 pub mod reply;
 pub mod request;
 pub mod session;
 pub mod table;
 pub mod text;
 pub mod transaction;
+pub mod usage;
 mod vadd;
 mod vcreate;
 mod vectors;
@@ -31,6 +35,7 @@ use std::sync::{Arc, RwLock};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::access::Access;
 use crate::clock;
 use crate::collection::search::SearchRequest;
 use crate::collection::{Collection, CollectionError};
@@ -41,7 +46,9 @@ use crate::store::change::Change;
 use crate::store::executor::search_here;
 use crate::store::state::{Key, NamespaceId, Snapshot};
 use crate::store::{Store, Txn};
+use crate::tls::Tls;
 use client::Clients;
+use permissions::Scope;
 use reply::Reply;
 use request::Request;
 use session::Session;
@@ -104,6 +111,8 @@ pub type ShutdownWish = (Shutdown, oneshot::Sender<String>);
 pub struct Context {
     /// The data.
     pub store: Store,
+    /// The users.
+    pub access: Access,
     /// What embeds texts.
     pub embedding: Embedding,
     /// The configuration.
@@ -118,6 +127,8 @@ pub struct Context {
     pub run_id: String,
     /// The connections.
     pub clients: Clients,
+    /// What TLS connections are made with.
+    pub tls: Tls,
     /// Where SHUTDOWN is sent.
     pub shutdown: mpsc::UnboundedSender<ShutdownWish>,
 }
@@ -126,6 +137,15 @@ impl Context {
     /// The connections, oldest first.
     pub fn clients(&self) -> Vec<Arc<client::Client>> {
         self.clients.all()
+    }
+
+    /// Follows the users that the store has, once the data are loaded. A password in the configuration wins.
+    pub fn follow_users(&self) {
+        self.access.follow_all(|| self.store.snapshot().users.clone());
+        let password = &self.config().requirepass;
+        if !password.is_empty() {
+            self.access.set_default_password(password);
+        }
     }
 
     /// The configuration as it is now.
@@ -142,6 +162,8 @@ pub struct Call<'a> {
     pub snapshot: &'a Snapshot,
     /// Where its keys are.
     pub namespace: NamespaceId,
+    /// Which of them may be seen.
+    pub scope: &'a Scope,
     /// Its arguments.
     pub request: &'a Request,
     /// The vectors of its texts, in their order, once they are embedded.
@@ -157,8 +179,9 @@ impl<'a> Call<'a> {
     /// Keys of the namespace whose time is not over, from a scan's cursor on.
     pub fn live_keys(&self, cursor: u64) -> impl Iterator<Item = (&'a Key, &'a Arc<Collection>)> + use<'a> {
         let now_ms = clock::now_ms();
-        let keys = self.snapshot.keys_from(self.namespace, cursor);
+        let (keys, scope) = (self.snapshot.keys_from(self.namespace, cursor), self.scope);
         keys.filter(move |(_, collection)| collection.expires_ms.is_none_or(|at_ms| at_ms > now_ms))
+            .filter(move |(key, _)| scope.sees(key.name()))
     }
 
     /// The collection whose key is in an argument, unless its time is over.
@@ -248,6 +271,8 @@ pub enum Handler {
     Write(WriteHandler),
     /// Takes its time.
     Wait(fn(&Arc<Context>, &Request) -> Result<Waiting, CommandError>),
+    /// About users: what is left to do is said by the step.
+    Account(fn(&mut Session, &Arc<Context>, &Request) -> Result<Step, CommandError>),
     /// One of MULTI, EXEC, DISCARD, WATCH, UNWATCH.
     Transaction(transaction::Verb),
 }
@@ -301,18 +326,19 @@ fn try_step(
     Ok(match spec.handler {
         Handler::Session(run) => Step::Reply(run(session, context, &request)?),
         Handler::Read(run) => Step::Read(run, request),
-        Handler::Write(prepare) => match write(prepare, session.namespace, context, &request, None) {
+        Handler::Write(prepare) => match write(prepare, &Scope::of(session), context, &request, None) {
             Err(CommandError::Texts(_)) => Step::TextWrite(request, prepare),
             prepared => Step::Write(Write::Ready(prepared?)),
         },
         Handler::Wait(run) => Step::Wait(run, request),
+        Handler::Account(run) => run(session, context, &request)?,
         Handler::Transaction(verb) => transaction::step(verb, session, request)?,
     })
 }
 
 /// Checks that the request names a command, may be sent, and has as many arguments as the command takes.
 fn check(
-    session: &Session,
+    session: &mut Session,
     context: &Context,
     spec: Option<&'static CommandSpec>,
     request: &Request,
@@ -322,12 +348,14 @@ fn check(
         return Err(CommandError::Arity(spec.error_name()));
     }
     table::check_subcommand(spec, request)?;
+    session.settle(context);
     if !session.authenticated && !spec.without_auth() {
         return Err(CommandError::text("NOAUTH Authentication required."));
     }
-    if context.store.load().is_loading() && !spec.flags.contains(&"loading") {
+    if !context.access.is_loaded() && !spec.flags.contains(&"loading") {
         return Err(LOADING);
     }
+    permissions::check(session, context, spec, request)?;
     if context.store.read_only && spec.flags.contains(&"write") {
         return Err(READ_ONLY);
     }
@@ -336,28 +364,25 @@ fn check(
 
 fn write(
     prepare: WriteHandler,
-    namespace: NamespaceId,
+    scope: &Scope,
     context: &Context,
     request: &Request,
     embedded: Option<&[Embedded]>,
 ) -> Result<WriteOp, CommandError> {
     let snapshot = context.store.snapshot();
-    prepare(&Call { context, snapshot: &snapshot, namespace, request, embedded })
+    let namespace = scope.namespace;
+    let op = prepare(&Call { context, snapshot: &snapshot, namespace, scope, request, embedded })?;
+    Ok(scope.within_limits(request, op))
 }
 
 /// Prepares a write that may have texts, as far as can be before they are embedded.
-pub fn text_write(
-    prepare: WriteHandler,
-    namespace: NamespaceId,
-    context: &Context,
-    request: Request,
-) -> Write {
-    match write(prepare, namespace, context, &request, None) {
+pub fn text_write(prepare: WriteHandler, scope: Scope, context: &Context, request: Request) -> Write {
+    match write(prepare, &scope, context, &request, None) {
         Ok(op) => Write::Ready(op),
         Err(CommandError::Texts(texts)) => Write::Text(
             texts,
             Box::new(move |context, embedded| {
-                let prepared = write(prepare, namespace, context, &request, Some(embedded));
+                let prepared = write(prepare, &scope, context, &request, Some(embedded));
                 prepared.unwrap_or_else(|error| answer(error.into()))
             }),
         ),
@@ -403,10 +428,11 @@ fn unknown_command(request: &Request) -> CommandError {
 }
 
 /// Runs a reading command, again on a newer snapshot if the one it had was too old to tell.
-pub fn read(run: ReadHandler, context: &Context, namespace: NamespaceId, request: &Request) -> Outcome {
+pub fn read(run: ReadHandler, context: &Context, scope: &Scope, request: &Request) -> Outcome {
     loop {
         let snapshot = context.store.snapshot();
-        match run(&Call { context, snapshot: &snapshot, namespace, request, embedded: None }) {
+        let namespace = scope.namespace;
+        match run(&Call { context, snapshot: &snapshot, namespace, scope, request, embedded: None }) {
             Ok(outcome) => return outcome,
             Err(CommandError::Texts(texts)) => return Outcome::Texts(texts, snapshot),
             Err(CommandError::Stale) => std::thread::yield_now(),
@@ -420,10 +446,11 @@ pub fn read_text(
     run: ReadHandler,
     context: &Context,
     snapshot: &Snapshot,
-    namespace: NamespaceId,
+    scope: &Scope,
     request: &Request,
     embedded: &[Embedded],
 ) -> Outcome {
-    let call = Call { context, snapshot, namespace, request, embedded: Some(embedded) };
+    let namespace = scope.namespace;
+    let call = Call { context, snapshot, namespace, scope, request, embedded: Some(embedded) };
     run(&call).unwrap_or_else(|error| Outcome::Reply(error.into()))
 }

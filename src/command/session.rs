@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::client::{Client, Doing};
 use super::reply::{Protocol, Reply};
 use super::request::Request;
 use super::table::CommandSpec;
 use super::transaction::Verb;
-use super::{CommandError, Handler};
+use super::{CommandError, Context, Handler};
+use crate::access::{Access, Account, Login, LoginDelay};
 use crate::store::state::{Key, NamespaceId};
 
 /// Bytes of commands a transaction may queue.
@@ -46,6 +48,16 @@ pub struct Session {
     pub protocol: Protocol,
     /// Whether it may do more than authenticate.
     pub authenticated: bool,
+    /// Its user.
+    pub account: Arc<Account>,
+    /// Whether the peer is on this machine.
+    pub is_local: bool,
+    /// Nobody has logged in, and it was not known yet whether somebody has to.
+    provisional: bool,
+    /// Wrong passwords so far.
+    pub delay: LoginDelay,
+    /// How long the reply to the command at hand is held back.
+    pub held_back: Option<Duration>,
     /// The namespace its keys are in.
     pub namespace: NamespaceId,
     /// Whether it wants replies.
@@ -62,6 +74,11 @@ pub struct Session {
     noted: Doing,
 }
 
+/// Whether the protected mode turns a peer away that has not logged in.
+pub fn is_denied(context: &Context, is_local: bool) -> bool {
+    !is_local && context.config().protected_mode && context.access.is_loaded() && context.access.is_open()
+}
+
 /// Commands queued by MULTI.
 #[derive(Default)]
 pub struct Queued {
@@ -74,12 +91,18 @@ pub struct Queued {
 
 impl Session {
     /// A new connection.
-    pub fn new(peer: String, local: String, authenticated: bool) -> Self {
+    pub fn new(peer: String, local: String, is_local: bool, access: &Access) -> Self {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let account = access.default_account();
         Self {
-            client: Arc::new(Client::new(id, peer, local)),
+            client: Arc::new(Client::new(id, peer, local, Arc::clone(&account))),
             protocol: Protocol::Resp2,
-            authenticated,
+            authenticated: access.is_open(),
+            account,
+            is_local,
+            provisional: !access.is_loaded(),
+            delay: LoginDelay::default(),
+            held_back: None,
             namespace: NamespaceId::default(),
             replies: ReplyMode::On,
             skipping: false,
@@ -91,14 +114,41 @@ impl Session {
     }
 
     /// Forgets everything a client has set.
-    pub fn reset(&mut self, authenticated: bool) {
+    pub fn reset(&mut self, access: &Access) {
         self.client.about(|about| about.name.clear());
         self.protocol = Protocol::Resp2;
-        self.authenticated = authenticated;
-        self.namespace = NamespaceId::default();
+        self.enter(Login { account: access.default_account(), key: None });
+        self.authenticated = access.is_open();
         self.replies = ReplyMode::On;
         self.transaction = None;
         self.watched.clear();
+    }
+
+    /// Goes on as another user.
+    pub fn enter(&mut self, login: Login) {
+        self.authenticated = true;
+        self.provisional = false;
+        self.account = Arc::clone(&login.account);
+        self.use_namespace(login.account.namespace());
+        self.client.about(|about| about.login = login);
+    }
+
+    /// Goes into another namespace.
+    pub fn use_namespace(&mut self, namespace: NamespaceId) {
+        if namespace != self.namespace {
+            self.namespace = namespace;
+            self.client.about(|about| about.namespace = namespace);
+            // Keys of the same names are others there.
+            self.watched.clear();
+        }
+    }
+
+    /// Finds out whether somebody has to log in, once that is known.
+    pub fn settle(&mut self, context: &Context) {
+        if self.provisional && context.access.is_loaded() {
+            self.provisional = false;
+            self.authenticated = context.access.is_open() && !is_denied(context, self.is_local);
+        }
     }
 
     /// Notes a command, for CLIENT LIST; whether its reply is to be sent.
@@ -153,7 +203,7 @@ impl Session {
                 queued.failed = true;
                 return Err(CommandError::text("ERR Command not allowed inside a transaction"));
             }
-            Handler::Wait(_) => {
+            Handler::Wait(_) | Handler::Account(_) => {
                 queued.failed = true;
                 return Err(CommandError::text("ERR Command not allowed inside a transaction"));
             }

@@ -11,8 +11,8 @@ use super::request::Request;
 use super::transaction::Verb;
 use super::{CommandError, Handler};
 use super::{
-    admin, client, connection, debug, docs, elements, expire, index, info, keys, text, vadd, vcreate,
-    vectors, vmodel, vsim,
+    acl, admin, api_key, client, connection, debug, docs, elements, expire, index, info, keys, text, vadd,
+    vcreate, vectors, vmodel, vsim,
 };
 
 /// Which family a command belongs to.
@@ -165,6 +165,24 @@ impl CommandSpec {
 
 /// Commands with subcommands: the command, the subcommand, and its arity with both names.
 const SUBCOMMANDS: &[(&str, &str, i64)] = &[
+    ("acl", "cat", -2),
+    ("acl", "deluser", -3),
+    ("acl", "dryrun", -4),
+    ("acl", "genpass", -2),
+    ("acl", "getuser", 3),
+    ("acl", "help", 2),
+    ("acl", "list", 2),
+    ("acl", "load", 2),
+    ("acl", "log", -2),
+    ("acl", "save", 2),
+    ("acl", "setuser", -3),
+    ("acl", "users", 2),
+    ("acl", "whoami", 2),
+    ("apikey", "create", -3),
+    ("apikey", "limit", -5),
+    ("apikey", "list", -2),
+    ("apikey", "revoke", 3),
+    ("apikey", "usage", -2),
     ("client", "getname", 2),
     ("client", "id", 2),
     ("client", "info", 2),
@@ -188,11 +206,19 @@ const SUBCOMMANDS: &[(&str, &str, i64)] = &[
     ("debug", "sleep", 3),
     ("memory", "usage", -3),
     ("module", "list", 2),
+    ("namespace", "drop", 3),
+    ("namespace", "list", 2),
+    ("namespace", "use", 3),
     ("object", "encoding", 3),
     ("object", "freq", 3),
     ("object", "idletime", 3),
     ("object", "refcount", 3),
 ];
+
+/// The names of a command's subcommands.
+pub fn subcommands(command: &str) -> impl Iterator<Item = &'static str> {
+    SUBCOMMANDS.iter().filter(move |(name, _, _)| *name == command).map(|(_, name, _)| *name)
+}
 
 fn fits(arity: i64, arguments: usize) -> bool {
     match usize::try_from(arity) {
@@ -266,6 +292,12 @@ macro_rules! command {
 /// All commands, in the order of their names.
 #[rustfmt::skip]
 pub static COMMANDS: &[CommandSpec] = &[
+    command!("acl", -2, &["noscript", "loading", "stale"], NO_KEYS, &[], Server, "6.0.0", "O(N) users or rules",
+        "(CAT [category] | DELUSER username [username ...] | DRYRUN username command [arg ...] | GENPASS [bits] | GETUSER username | LIST | LOAD | LOG [count | RESET] | SAVE | SETUSER username [rule ...] | USERS | WHOAMI)",
+        "Tells about users and what they may do, and changes it.", Handler::Account(acl::acl)),
+    command!("apikey", -2, ADMIN, NO_KEYS, &["dangerous"], Server, "8.0.0", "O(N) users",
+        "(CREATE username [NAMESPACE name] [LABEL label] [EXPIRE seconds] | LIMIT username [REQUESTS number] [VECTORS number] [BYTES number] | LIST [username] | REVOKE id | USAGE [username])",
+        "Makes API keys, limits and counts what their users use.", Handler::Account(api_key::api_key)),
     command!("auth", -2, BEFORE_AUTH, NO_KEYS, &["connection"], Connection, "1.0.0", "O(1)",
         "[username] password", "Authenticates the connection.", Handler::Session(connection::auth)),
     command!("bgrewriteaof", 1, ADMIN, NO_KEYS, &["dangerous"], Server, "1.0.0", "O(1) to begin",
@@ -321,6 +353,8 @@ pub static COMMANDS: &[CommandSpec] = &[
         "LIST", "Lists the modules of Redis whose commands there are.", Handler::Session(connection::module)),
     command!("multi", 1, CONNECTION, NO_KEYS, &["transaction"], Transactions, "1.2.0", "O(1)",
         "", "Queues the commands that follow.", Handler::Transaction(Verb::Multi)),
+    command!("namespace", -2, ADMIN, NO_KEYS, &["dangerous"], Server, "8.0.0", "O(N) namespaces, or keys of the dropped one",
+        "(DROP name | LIST | USE name)", "Lists the namespaces, goes into one, removes one.", Handler::Account(api_key::namespace)),
     command!("object", -2, READ_SLOW, (2, 2, 1), &["keyspace"], Generic, "2.2.3", "O(1)",
         "(ENCODING key | REFCOUNT key | IDLETIME key | FREQ key)", "Tells how a key is kept.", Handler::Read(debug::object)),
     command!("persist", 2, WRITE, ONE_KEY, &["keyspace"], Generic, "2.2.0", "O(1)",
@@ -375,7 +409,7 @@ pub static COMMANDS: &[CommandSpec] = &[
         "key", "Tells the dimension of the vectors.", Handler::Read(vectors::vdim)),
     command!("vemb", -3, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(dimension)",
         "key element [RAW]", "Gives the vector of an element, or its code.", Handler::Read(vectors::vemb)),
-    command!("vembed", -2, &["readonly", "module"], NO_KEYS, &["vector"], VectorSet, "8.0.0", "O(N) texts",
+    command!("vembed", -2, &["readonly", "module"], NO_KEYS, &["vector", "embedding"], VectorSet, "8.0.0", "O(N) texts",
         "[MODEL name] [ROLE (QUERY | DOCUMENT)] [FP32] text [text ...]", "Gives the vectors of texts.", Handler::Read(text::vembed)),
     command!("vget", -3, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(dimension)",
         "key element [WITHVECTOR] [WITHATTRIBS] [WITHTEXT]", "Gives an element with its vector, attributes and text.", Handler::Read(elements::vget)),
@@ -393,7 +427,7 @@ pub static COMMANDS: &[CommandSpec] = &[
         "[MATCH pattern] [COUNT n]", "Lists collections with size and dimension.", Handler::Read(vcreate::vlist)),
     command!("vmadd", -8, &["write", "denyoom", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(N x dimension)",
         "key count DIM d FP32 blob element [element ...] [ATTRS json ...]", "Adds many elements as one.", Handler::Write(vcreate::vmadd)),
-    command!("vmodel", -2, &["admin", "noscript", "module"], NO_KEYS, &["vector"], VectorSet, "8.0.0", "that of what is asked",
+    command!("vmodel", -2, &["admin", "noscript", "module"], NO_KEYS, &["vector", "embedding"], VectorSet, "8.0.0", "that of what is asked",
         "(LIST | INFO name | LOAD name | UNLOAD name | DEFAULT [name] | BENCH name [name ...])",
         "Tells about the models that embed texts, loads and measures them.", Handler::Wait(vmodel::vmodel)),
     command!("vrandmember", -2, &["readonly", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(N) for a count, else O(chunks)",

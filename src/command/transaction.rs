@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::permissions::{Scope, allowed};
 use super::reply::Reply;
 use super::request::Request;
 use super::session::{Queued, Session, Watched};
@@ -14,6 +15,7 @@ use super::{
     CommandError, Context, Handler, Outcome, ReadHandler, SessionHandler, Step, Then, Write, WriteOp, read,
     read_text, text_write,
 };
+use crate::access::selector::Denied;
 use crate::clock;
 use crate::embed::Text;
 use crate::store::Txn;
@@ -121,18 +123,23 @@ impl Body {
     /// Prepares the body; its texts are embedded before the writer sees it.
     pub fn prepare(self, session: &Session, context: &Arc<Context>) -> (Write, Option<Then>) {
         let Self { queued, watched } = self;
-        let namespace = session.namespace;
+        let (namespace, scope) = (session.namespace, Scope::of(session));
+        let user = session.account.user_arc();
         let mut own: Vec<Own> = Vec::new();
         let mut drafts: Vec<Draft> = Vec::new();
         let mut texts: Vec<Text> = Vec::new();
         for (place, (spec, request)) in queued.commands.into_iter().enumerate() {
+            if let Err(denied) = allowed(&user, spec, &request) {
+                drafts.push(Draft::Part(Part::Done(no_longer(denied))));
+                continue;
+            }
             drafts.push(match spec.handler {
                 Handler::Session(run) => {
                     own.push((place, run, request));
                     Draft::Part(Part::Done(Reply::Null))
                 }
                 Handler::Read(run) if may_embed(spec.name, &request) => {
-                    match read(run, context, namespace, &request) {
+                    match read(run, context, &scope, &request) {
                         Outcome::Texts(more, _) => {
                             texts.extend_from_slice(&more);
                             Draft::Read(more.len(), run, request)
@@ -141,7 +148,7 @@ impl Body {
                     }
                 }
                 Handler::Read(run) => Draft::Part(Part::Read(run, request, Vec::new())),
-                Handler::Write(prepare) => match text_write(prepare, namespace, context, request) {
+                Handler::Write(prepare) => match text_write(prepare, scope.clone(), context, request) {
                     Write::Ready(op) => Draft::Part(Part::Write(op)),
                     Write::Text(more, prepare) => {
                         texts.extend_from_slice(&more);
@@ -149,16 +156,19 @@ impl Body {
                     }
                 },
                 // UNWATCH: what was watched counts for this EXEC and is forgotten anyway. Nothing else is queued.
-                Handler::Transaction(_) | Handler::Wait(_) => Draft::Part(Part::Done(Reply::ok())),
+                Handler::Transaction(_) | Handler::Wait(_) | Handler::Account(_) => {
+                    Draft::Part(Part::Done(Reply::ok()))
+                }
             });
         }
+        session.account.count_texts(texts.len());
         let shared = Arc::clone(context);
         let body = move |parts: Vec<Part>| -> WriteOp {
             Box::new(move |txn| {
                 if watched.iter().any(|(key, then)| has_changed(txn.view(), namespace, key, then)) {
                     return Reply::NullArray;
                 }
-                Reply::Array(parts.into_iter().map(|part| run(part, txn, namespace, &shared)).collect())
+                Reply::Array(parts.into_iter().map(|part| run(part, txn, &scope, &shared)).collect())
             })
         };
         let prepare: super::Prepare =
@@ -170,6 +180,15 @@ impl Body {
         }
         (write, Some(Box::new(move |session, context, reply| fill_in(own, session, context, reply))))
     }
+}
+
+/// The answer in place of a command that was allowed when it was queued.
+fn no_longer(denied: Denied) -> Reply {
+    let why = match denied {
+        Denied::Command => "no permission to execute the command or subcommand",
+        Denied::Key(_) => "no permission to touch the specified keys",
+    };
+    Reply::error(format!("NOPERM the rules changed since the command was queued: {why}"))
 }
 
 /// Prepares what waited for its texts; `embedded` are those of all parts, in order.
@@ -198,12 +217,12 @@ fn fill_in(own: Vec<Own>, session: &mut Session, context: &Context, reply: Reply
     Reply::Array(replies)
 }
 
-fn run(part: Part, txn: &mut Txn<'_>, namespace: NamespaceId, context: &Context) -> Reply {
+fn run(part: Part, txn: &mut Txn<'_>, scope: &Scope, context: &Context) -> Reply {
     match part {
         Part::Done(reply) => reply,
         Part::Write(op) => op(txn),
         Part::Read(run, request, embedded) => {
-            match read_text(run, context, txn.view(), namespace, &request, &embedded) {
+            match read_text(run, context, txn.view(), scope, &request, &embedded) {
                 Outcome::Reply(reply) => reply,
                 Outcome::Search(search) => search.here(),
                 Outcome::Texts(..) => unreachable!("texts are only asked for before they are embedded"),

@@ -124,7 +124,8 @@ pub(super) fn vinfo(call: &Call<'_>) -> Result<Outcome, CommandError> {
         ("size", integer(collection.len())),
         ("max-level", integer(graph.as_ref().map_or(0, |graph| graph.graph.max_level()))),
         ("attributes-count", number(collection.attributes_count)),
-        ("vset-uid", number(collection.uid)),
+        // It would tell how many collections others make.
+        ("vset-uid", number(if call.scope.tenant().is_none() { collection.uid } else { 0 })),
         ("hnsw-max-node-uid", integer(collection.rows())),
         ("metric", Reply::simple(metric_name(params.layout.metric))),
         ("raw", Reply::simple(if params.raw { "yes" } else { "no" })),

@@ -2,7 +2,8 @@
 
 use super::Config;
 use super::values::{
-    Secret, addresses, kernel_name, model_name, number, print_addresses, print_yes_no, size_bytes, yes_no,
+    Secret, addresses, kernel_name, model_name, number, permissions, print_addresses, print_yes_no,
+    size_bytes, yes_no,
 };
 
 /// Lowest and highest accepted `proto-max-bulk-len`: one record of the log holds at most 1 GB.
@@ -97,6 +98,71 @@ pub static OPTIONS: &[ConfigOption] = &[
         |config| config.tcp_backlog.to_string(),
     ),
     option(
+        "unixsocket",
+        "",
+        "path of a Unix socket to listen on; \"\" = none",
+        |config, text| {
+            config.unixsocket = text.into();
+            Ok(())
+        },
+        |config| config.unixsocket.display().to_string(),
+    ),
+    option(
+        "unixsocketperm",
+        "0",
+        "permissions of the Unix socket in octal digits; 0 = as the system makes it",
+        into!(unixsocketperm, |text| permissions(text)),
+        |config| format!("{:o}", config.unixsocketperm),
+    ),
+    option(
+        "tls-port",
+        "0",
+        "TCP port to listen on for TLS; 0 = none",
+        into!(tls_port, |text| number(text, 0, u16::MAX)),
+        |config| config.tls_port.to_string(),
+    ),
+    option(
+        "tls-cert-file",
+        "",
+        "the server's certificate, with those it was signed by behind it (PEM)",
+        |config, text| {
+            config.tls_cert_file = text.into();
+            Ok(())
+        },
+        |config| config.tls_cert_file.display().to_string(),
+    )
+    .settable(),
+    option(
+        "tls-key-file",
+        "",
+        "the key of the server's certificate (PEM, not encrypted)",
+        |config, text| {
+            config.tls_key_file = text.into();
+            Ok(())
+        },
+        |config| config.tls_key_file.display().to_string(),
+    )
+    .settable(),
+    option(
+        "tls-ca-cert-file",
+        "",
+        "certificates of those who sign the certificates of clients (PEM)",
+        |config, text| {
+            config.tls_ca_cert_file = text.into();
+            Ok(())
+        },
+        |config| config.tls_ca_cert_file.display().to_string(),
+    )
+    .settable(),
+    option(
+        "tls-auth-clients",
+        "yes",
+        "whether TLS clients have to show a certificate: yes, no, optional (one that is shown must be good)",
+        into!(tls_auth_clients, |text| text.parse()),
+        |config| config.tls_auth_clients.to_string(),
+    )
+    .settable(),
+    option(
         "timeout",
         "0",
         "seconds after which an idle connection is closed; 0 = never",
@@ -131,6 +197,38 @@ pub static OPTIONS: &[ConfigOption] = &[
         |config| config.requirepass.masked().to_owned(),
     )
     .settable(),
+    option(
+        "protected-mode",
+        "yes",
+        "answer peers on other machines only if the default user has a password: yes or no",
+        into!(protected_mode, |text| yes_no(text)),
+        |config| print_yes_no(config.protected_mode),
+    )
+    .settable(),
+    option(
+        "aclfile",
+        "",
+        "file of users, a line \"user name rule ...\" for each; \"\" = users are kept in the log",
+        |config, text| {
+            config.aclfile = text.into();
+            Ok(())
+        },
+        |config| config.aclfile.display().to_string(),
+    ),
+    option(
+        "user",
+        "",
+        "a user and its rules, as in an ACL file; may be given several times; never shown",
+        |config, text| {
+            match text {
+                "" => config.users.clear(),
+                line => config.users.push(Secret::new(line)),
+            }
+            Ok(())
+        },
+        |_| String::new(),
+    )
+    .several(),
     option(
         "proto-max-bulk-len",
         "512mb",

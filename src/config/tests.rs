@@ -50,9 +50,18 @@ fn every_option_prints_what_it_reads() {
         ("bind", "0.0.0.0"),
         ("port", "7000"),
         ("tcp-backlog", "7"),
+        ("unixsocket", "/x y"),
+        ("unixsocketperm", "770"),
+        ("tls-port", "7"),
+        ("tls-cert-file", "/x y"),
+        ("tls-key-file", "/x y"),
+        ("tls-ca-cert-file", "/x y"),
+        ("tls-auth-clients", "optional"),
         ("timeout", "7"),
         ("tcp-keepalive", "7"),
         ("maxclients", "7"),
+        ("protected-mode", "no"),
+        ("aclfile", "/x y"),
         ("proto-max-bulk-len", "2097152"),
         ("databases", "16"),
         ("dir", "/x y"),
@@ -83,8 +92,8 @@ fn every_option_prints_what_it_reads() {
         config.set(name, ConfigOption::find(name).unwrap().default).unwrap();
         assert_eq!(config, Config::default(), "{name} changes no other field");
     }
-    // All but save, which has nothing to hold, and requirepass, which is not shown.
-    assert_eq!(changed.len() + 2, Config::names().count());
+    // All but save, which has nothing to hold, and requirepass and user, which are not shown.
+    assert_eq!(changed.len() + 3, Config::names().count());
 }
 
 #[test]
@@ -146,7 +155,21 @@ fn the_password_is_never_shown() {
 
 #[test]
 fn a_refused_value_changes_nothing() {
-    let takes_all = |name: &str| matches!(name, "requirepass" | "logfile" | "dir" | "onnxruntime-path");
+    let takes_all = |name: &str| {
+        matches!(
+            name,
+            "unixsocket"
+                | "tls-cert-file"
+                | "tls-key-file"
+                | "tls-ca-cert-file"
+                | "requirepass"
+                | "aclfile"
+                | "user"
+                | "logfile"
+                | "dir"
+                | "onnxruntime-path"
+        )
+    };
     for option in OPTIONS.iter().filter(|option| !takes_all(option.name)) {
         let mut config = Config::default();
         assert!(config.set(option.name, "no such value").is_err(), "{}", option.name);

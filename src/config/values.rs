@@ -31,6 +31,41 @@ pub enum LogLevel {
     Nothing,
 }
 
+/// Whether TLS clients have to show a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsAuthClients {
+    /// All of them.
+    Yes,
+    /// One that is shown has to be good.
+    Optional,
+    /// None is asked for.
+    No,
+}
+
+impl TlsAuthClients {
+    const NAMES: &[(&str, Self)] = &[("yes", Self::Yes), ("optional", Self::Optional), ("no", Self::No)];
+}
+
+impl FromStr for TlsAuthClients {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        one_of(text, Self::NAMES)
+    }
+}
+
+impl fmt::Display for TlsAuthClients {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(name_of(self, Self::NAMES))
+    }
+}
+
+/// Reads permissions of a file, in octal digits as for chmod.
+pub(super) fn permissions(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| "permissions in octal digits, such as 700".to_owned())
+}
+
 impl Fsync {
     const NAMES: &[(&str, Self)] =
         &[("always", Self::Always), ("everysec", Self::Everysec), ("no", Self::No)];

@@ -15,13 +15,14 @@ use tokio::sync::oneshot;
 use super::encode::encode;
 use crate::collection::Collection;
 use crate::collection::search::{Hits, SearchRequest};
+use crate::command::permissions::Scope;
 use crate::command::reply::{Protocol, Reply};
 use crate::command::request::Request;
 use crate::command::session::Session;
 use crate::command::text::Embedded;
 use crate::command::{self, Context, Outcome, ReadHandler, Shape, Step, Then, Write, WriteOp, transaction};
 use crate::embed::{EmbedError, Text};
-use crate::store::state::{NamespaceId, Snapshot};
+use crate::store::state::Snapshot;
 use crate::store::{Job, Txn, WriteError};
 
 /// Requests carried out together at most.
@@ -75,7 +76,7 @@ struct TextRead {
     texts: Vec<Text>,
     run: ReadHandler,
     request: Request,
-    namespace: NamespaceId,
+    scope: Scope,
     /// What it sees.
     snapshot: Arc<Snapshot>,
 }
@@ -107,6 +108,9 @@ impl Batch {
     pub async fn add(&mut self, session: &mut Session, context: &Arc<Context>, request: Request) {
         self.size_bytes += request.size_bytes();
         let (step, sent) = command::step(session, context, request);
+        if let Some(delay) = session.held_back.take() {
+            tokio::time::sleep(delay).await;
+        }
         let slot = match step {
             Step::Reply(reply) => Slot::Reply(reply),
             Step::Write(write) => self.write(write),
@@ -114,7 +118,11 @@ impl Batch {
                 if !command::has_model(session.namespace, context, &request) {
                     self.publish(context).await;
                 }
-                self.write(command::text_write(prepare, session.namespace, context, request))
+                let write = command::text_write(prepare, Scope::of(session), context, request);
+                if let Write::Text(texts, _) = &write {
+                    session.account.count_texts(texts.len());
+                }
+                self.write(write)
             }
             Step::Exec(body) => {
                 if body.has_texts() {
@@ -128,10 +136,11 @@ impl Batch {
             Step::WriteThen(write, then) => self.write_then(write, then, session, context).await,
             Step::Read(run, request) => {
                 self.publish(context).await;
-                let namespace = session.namespace;
-                match command::read(run, context, namespace, &request) {
+                let scope = Scope::of(session);
+                match command::read(run, context, &scope, &request) {
                     Outcome::Texts(texts, snapshot) => {
-                        self.text_reads.push(TextRead { texts, run, request, namespace, snapshot });
+                        session.account.count_texts(texts.len());
+                        self.text_reads.push(TextRead { texts, run, request, scope, snapshot });
                         Slot::TextRead
                     }
                     outcome => self.read(outcome),
@@ -194,10 +203,10 @@ impl Batch {
         let (mut reads, mut rest) = (reads.into_iter(), &embedded[..]);
         let mut slots = std::mem::take(&mut self.slots);
         for (_, slot) in slots.iter_mut().filter(|(_, slot)| matches!(slot, Slot::TextRead)) {
-            let Some(TextRead { texts, run, request, namespace, snapshot }) = reads.next() else { break };
+            let Some(TextRead { texts, run, request, scope, snapshot }) = reads.next() else { break };
             let (own, others) = rest.split_at(texts.len());
             rest = others;
-            *slot = self.read(command::read_text(run, context, &snapshot, namespace, &request, own));
+            *slot = self.read(command::read_text(run, context, &snapshot, &scope, &request, own));
         }
         self.slots = slots;
     }

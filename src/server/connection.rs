@@ -5,24 +5,24 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncReadExt, Interest};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::time::{Instant, sleep_until};
 
 use super::batch::Batch;
 use super::encode::encode;
 use super::framer::{Framer, Limits, ProtocolError};
+use super::transport::{Ends, Transport};
 use crate::clock;
 use crate::command::Context;
 use crate::command::reply::Reply;
-use crate::command::session::Session;
+use crate::command::session::{Session, is_denied};
 
 /// Bytes asked for in one read.
 const READ_BYTES: usize = 64 << 10;
@@ -35,11 +35,16 @@ const SLOW_READER_DEADLINE: Duration = Duration::from_secs(60);
 /// [`SMALL_BUFFERS_BYTES`] is disconnected.
 const MAX_BUFFERS_BYTES: u64 = 1 << 30;
 const SMALL_BUFFERS_BYTES: u64 = 1 << 20;
+/// What a peer on another machine is told while everybody on this one may do everything.
+const DENIED: &[u8] =
+    b"-DENIED Vecdis is running in protected mode: there is no password for the default user, so only \
+    connections from this machine are accepted. Set a password (requirepass, or ACL SETUSER default), or \
+    protected-mode no if nobody else can reach the server.\r\n";
 /// How long a begun request may take to arrive.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 
 struct Connection {
-    stream: TcpStream,
+    stream: Transport,
     context: Arc<Context>,
     session: Session,
     framer: Framer,
@@ -56,18 +61,20 @@ struct Connection {
 }
 
 /// Serves a connection until it ends.
-pub async fn serve(stream: TcpStream, context: Arc<Context>) {
-    let address =
-        |address: io::Result<std::net::SocketAddr>| address.map_or(String::new(), |a| a.to_string());
-    let (peer, local) = (address(stream.peer_addr()), address(stream.local_addr()));
+pub async fn serve(stream: Transport, context: Arc<Context>) {
+    let Ends { peer, local, is_local } = stream.ends();
+    if is_denied(&context, is_local) {
+        let mut stream = stream;
+        drop(stream.write_all(DENIED).await);
+        return;
+    }
     let config = context.config().clone();
-    let authenticated = config.requirepass.is_empty();
     let limits = Limits {
         bulk_bytes: usize::try_from(config.proto_max_bulk_len_bytes).unwrap_or(usize::MAX),
-        authenticated,
+        authenticated: context.access.is_open(),
         ..Limits::default()
     };
-    let session = Session::new(peer, local, authenticated);
+    let session = Session::new(peer, local, is_local, &context.access);
     let client = Arc::clone(&session.client);
     context.clients.add(&client);
     let connection = Connection {
@@ -97,7 +104,7 @@ impl Connection {
     async fn run(mut self) -> io::Result<()> {
         loop {
             self.carry_out().await;
-            self.send()?;
+            self.send().await?;
             if self.session.client.is_killed()
                 || self.takes_too_much()
                 || (self.closing && self.output.is_empty())
@@ -215,18 +222,29 @@ impl Connection {
     }
 
     /// Sends as much as the socket takes.
-    fn send(&mut self) -> io::Result<()> {
-        while !self.output.is_empty() {
-            match self.stream.try_write(&self.output) {
-                Ok(written) => {
-                    self.context.metrics.output_bytes.fetch_add(written as u64, Ordering::Relaxed);
-                    self.output.advance(written);
+    async fn send(&mut self) -> io::Result<()> {
+        let (stream, output, metrics) = (&mut self.stream, &mut self.output, &self.context.metrics);
+        let sending = poll_fn(|task| {
+            while !output.is_empty() {
+                match Pin::new(&mut *stream).poll_write(task, output) {
+                    Poll::Ready(Ok(written)) => {
+                        metrics.output_bytes.fetch_add(written as u64, Ordering::Relaxed);
+                        output.advance(written);
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => return Poll::Ready(Ok(())),
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
             }
+            // What waits inside is sent when there is room: polled once, like the writing.
+            match Pin::new(&mut *stream).poll_flush(task) {
+                Poll::Ready(flushed) => Poll::Ready(flushed),
+                Poll::Pending => Poll::Ready(Ok(())),
+            }
+        });
+        sending.await?;
+        if self.output.is_empty() {
+            self.output = BytesMut::new();
         }
-        self.output = BytesMut::new();
         Ok(())
     }
 }

@@ -5,31 +5,31 @@ mod connection;
 pub mod encode;
 pub mod framer;
 mod inline;
+mod listen;
+mod transport;
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
-use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
+use crate::access::{Access, AccessError};
 use crate::clock;
 use crate::command::client::Clients;
-use crate::command::{Context, Shutdown, ShutdownWish, expire};
-use crate::config::{BindAddress, Config};
+use crate::command::{Context, Shutdown, ShutdownWish, expire, permissions, usage};
+use crate::config::Config;
 use crate::disk::{DiskError, RealDisk};
 use crate::embed::Embedding;
 use crate::heap;
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError, WriteError};
+use crate::tls::{Tls, TlsError};
+use listen::Doors;
 
 /// How long open connections have to take their last replies.
 const DRAIN: Duration = Duration::from_millis(200);
@@ -37,8 +37,10 @@ const DRAIN: Duration = Duration::from_millis(200);
 const SWEEP_PERIOD: Duration = Duration::from_millis(100);
 /// How often it is looked at whether freed memory is kept.
 const GIVE_BACK_PERIOD: Duration = Duration::from_secs(1);
-/// Pause after a failed accept, such as when files run out.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often connections whose API key's time is over are ended.
+const KEY_PERIOD: Duration = Duration::from_secs(1);
+/// How often what users use is noted in the log.
+const USAGE_PERIOD: Duration = Duration::from_secs(60);
 
 /// Why the server did not start or did not end well.
 #[derive(Debug, Error)]
@@ -51,6 +53,12 @@ pub enum ServerError {
         /// What it said.
         source: io::Error,
     },
+    /// The certificates cannot be loaded.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The users cannot be read.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The data folder cannot be used.
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -95,34 +103,43 @@ async fn serve(config: Config) -> Result<(), ServerError> {
     // Before anybody can know that the server is there.
     let handle = |kind| signal(kind).map_err(ServerError::io("cannot handle signals"));
     let signals = [handle(SignalKind::terminate())?, handle(SignalKind::interrupt())?];
+    let hangup = handle(SignalKind::hangup())?;
     let disk = Arc::new(open(&config.dir)?);
-    let (listeners, port) = listen(&config)?;
+    let access = Access::new(&permissions::CATALOG, &config)?;
+    let tls = Tls::default();
+    tls.load(&config)?;
+    let Doors { doors, port, _socket_file } = listen::open(&config)?;
     let (shutdown, wishes) = mpsc::unbounded_channel();
     let metrics = Arc::new(Metrics::default());
     let (store, loaded) = Store::start(disk, &config, &metrics);
     let context = Arc::new(Context {
         store,
+        access,
         embedding: Embedding::start(&config, &metrics),
         metrics,
         started_ms: clock::now_ms(),
         port,
         run_id: run_id(),
         clients: Clients::default(),
+        tls,
         shutdown,
         config: config.into(),
     });
     info!("listening on port {port}, loading the data");
-    for listener in listeners {
-        tokio::spawn(accept(listener, Arc::clone(&context)));
+    for door in doors {
+        tokio::spawn(listen::accept(door, Arc::clone(&context)));
     }
     tokio::spawn(give_back());
+    tokio::spawn(reload_certificates(hangup, Arc::clone(&context)));
     let end = wait_for_end(Arc::clone(&context), wishes, signals);
     tokio::pin!(end);
     tokio::select! {
         ended = &mut end => return ended,
         loaded = loaded => loaded.unwrap_or_else(|_| Err(WriteError::Stopped.into()))?,
     }
-    tokio::spawn(sweep(context));
+    context.follow_users();
+    tokio::spawn(sweep(Arc::clone(&context)));
+    tokio::spawn(watch_users(context));
     info!("ready to accept connections on port {port}");
     end.await
 }
@@ -133,42 +150,13 @@ fn run_id() -> String {
     format!("{:016x}{:016x}{:08x}", random(), random(), random() & 0xffff_ffff)
 }
 
-/// Listens on every address, all on one port.
-fn listen(config: &Config) -> Result<(Vec<TcpListener>, u16), ServerError> {
-    let mut port = config.port;
-    let mut listeners = Vec::new();
-    for BindAddress { address, optional } in &config.bind {
-        let address = SocketAddr::new(*address, port);
-        match listen_on(address, config.tcp_backlog) {
-            Ok(listener) => {
-                port = listener.local_addr().map_err(ServerError::io("cannot listen"))?.port();
-                listeners.push(listener);
-            }
-            Err(error) if *optional => info!("not listening on {address}: {error}"),
-            Err(error) => return Err(ServerError::io(format!("cannot listen on {address}"))(error)),
-        }
-    }
-    Ok((listeners, port))
-}
-
-fn listen_on(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if address.is_ipv6() {
-        SockRef::from(&socket).set_only_v6(true)?;
-    }
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(backlog)
-}
-
-async fn accept(listener: TcpListener, context: Arc<Context>) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => admit(stream, &context),
-            Err(error) => {
-                warn!("cannot accept a connection: {error}");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+/// Reads the certificates again at SIGHUP.
+async fn reload_certificates(mut hangup: Signal, context: Arc<Context>) {
+    while hangup.recv().await.is_some() {
+        let config = context.config().clone();
+        match context.tls.load(&config) {
+            Ok(()) => info!("certificates loaded again"),
+            Err(error) => warn!("the certificates stay as they were: {error}"),
         }
     }
 }
@@ -192,30 +180,15 @@ async fn sweep(context: Arc<Context>) {
     }
 }
 
-fn admit(mut stream: TcpStream, context: &Arc<Context>) {
-    let metrics = Arc::clone(&context.metrics);
-    metrics.connections.fetch_add(1, Ordering::Relaxed);
-    let (most, keepalive_s) = {
-        let config = context.config();
-        (config.maxclients as u64, config.tcp_keepalive_s)
-    };
-    if metrics.clients.fetch_add(1, Ordering::Relaxed) >= most {
-        metrics.clients.fetch_sub(1, Ordering::Relaxed);
-        metrics.rejected_connections.fetch_add(1, Ordering::Relaxed);
-        tokio::spawn(async move { stream.write_all(b"-ERR max number of clients reached\r\n").await });
-        return;
+/// Notes what users use and ends connections whose API key's time is over, every now and then.
+async fn watch_users(context: Arc<Context>) {
+    let (mut keys, mut notes) = (tokio::time::interval(KEY_PERIOD), tokio::time::interval(USAGE_PERIOD));
+    loop {
+        tokio::select! {
+            _ = keys.tick() => usage::end_expired(&context),
+            _ = notes.tick() => usage::note(&context),
+        }
     }
-    // Both only tune the connection: it works without them.
-    drop(stream.set_nodelay(true));
-    if keepalive_s > 0 {
-        let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(keepalive_s));
-        drop(SockRef::from(&stream).set_tcp_keepalive(&keepalive));
-    }
-    let context = Arc::clone(context);
-    tokio::spawn(async move {
-        connection::serve(stream, context).await;
-        metrics.clients.fetch_sub(1, Ordering::Relaxed);
-    });
 }
 
 /// Waits for SIGTERM, SIGINT or SHUTDOWN and ends the store. A wish that cannot be granted is answered, and the server
@@ -256,6 +229,7 @@ fn end(context: &Context, wish: Shutdown) -> Result<Result<(), StoreError>, Stri
         // Nothing was written, and what recovery does to the files may stop anywhere.
         return Ok(Ok(()));
     }
+    usage::note(context);
     if wish.save
         && !context.store.read_only
         && let Err(error) = context.store.checkpoint()

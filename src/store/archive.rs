@@ -10,6 +10,7 @@ use super::StoreError;
 use super::load::LoadStats;
 use super::params::ParamsV1;
 use super::state::{Key, NamespaceId, Snapshot};
+use super::users::Users;
 use crate::collection::salvage::{Salvage, SavedView, salvage_rows};
 use crate::collection::sealed::{ArraysV1, ArraysV2, SealedRows};
 use crate::collection::{Attributes, Chunk, Collection, Params, Rows};
@@ -25,13 +26,24 @@ struct HeadV1 {
     next_uid: u64,
 }
 
-/// First entry of a state file.
+/// First entry of a state file before users: told from the next by its length.
 #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 struct HeadV2 {
     stamp: u64,
     next_uid: u64,
     /// Version of the other entries: 2.
     version: u64,
+}
+
+/// First entry of a state file.
+#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct HeadV3 {
+    stamp: u64,
+    next_uid: u64,
+    /// Version of the other entries: 2.
+    version: u64,
+    /// Users and namespaces, as `users.rs` writes them.
+    users: Vec<u8>,
 }
 
 /// Version of the entries written.
@@ -115,7 +127,12 @@ impl From<ChunkV1> for ChunkV2 {
 
 /// Entry of the snapshot itself.
 pub fn encode_head(snapshot: &Snapshot) -> Result<Vec<u8>, StoreError> {
-    encode(&HeadV2 { stamp: snapshot.stamp, next_uid: snapshot.next_uid, version: VERSION })
+    encode(&HeadV3 {
+        stamp: snapshot.stamp,
+        next_uid: snapshot.next_uid,
+        version: VERSION,
+        users: snapshot.users.encode(),
+    })
 }
 
 fn encode(
@@ -227,17 +244,28 @@ fn unreadable(error: rancor::Error) -> StoreError {
     StoreError::State(error.to_string())
 }
 
-/// The counters of the first entry, and the version of those that follow.
-fn restore_head(entry: &[u8]) -> Result<(Snapshot, u64), StoreError> {
+/// What stands in the first entry (counters and users), and the version of those that follow.
+///
+/// # Errors
+/// When it is not such an entry.
+pub fn restore_head(entry: &[u8]) -> Result<(Snapshot, u64), StoreError> {
     if entry.len() == size_of::<ArchivedHeadV1>() {
         let head = rkyv::from_bytes::<HeadV1, rancor::Error>(entry).map_err(unreadable)?;
         return Ok((Snapshot::at(head.stamp, head.next_uid), 1));
     }
-    let head = rkyv::from_bytes::<HeadV2, rancor::Error>(entry).map_err(unreadable)?;
+    let head = if entry.len() == size_of::<ArchivedHeadV2>() {
+        let old = rkyv::from_bytes::<HeadV2, rancor::Error>(entry).map_err(unreadable)?;
+        let users = Users::default().encode();
+        HeadV3 { stamp: old.stamp, next_uid: old.next_uid, version: old.version, users }
+    } else {
+        rkyv::from_bytes::<HeadV3, rancor::Error>(entry).map_err(unreadable)?
+    };
     if head.version != VERSION {
         return Err(StoreError::State(format!("its entries are of version {}", head.version)));
     }
-    Ok((Snapshot::at(head.stamp, head.next_uid), head.version))
+    let mut snapshot = Snapshot::at(head.stamp, head.next_uid);
+    snapshot.users = Users::decode(&head.users).map_err(|error| StoreError::State(error.to_string()))?;
+    Ok((snapshot, head.version))
 }
 
 fn decode_collection(version: u64, entry: &[u8]) -> Result<CollectionV2, StoreError> {
@@ -308,16 +336,6 @@ fn restore_chunk(disk: &dyn Disk, archived: &ChunkV2, params: &Params) -> Result
 
 fn restore_overlay(overlay: &[(u16, Option<Vec<u8>>)]) -> OrdMap<u16, Option<Attributes>> {
     overlay.iter().map(|(offset, value)| (*offset, value.as_deref().map(Attributes::from))).collect()
-}
-
-/// The first entry of a state file: number of the last change, that of the next collection, and the version of the
-/// entries that follow.
-///
-/// # Errors
-/// When it is not such an entry.
-pub fn decode_head(entry: &[u8]) -> Result<(u64, u64, u64), StoreError> {
-    let (snapshot, version) = restore_head(entry)?;
-    Ok((snapshot.stamp, snapshot.next_uid, version))
 }
 
 /// A collection whose files may be damaged.

@@ -16,6 +16,7 @@
 //! | 8 rename | key, new key |
 //! | 9 add with text | key, parameters, element, attributes, text, model, f32s |
 //! | 10 create with model | key, parameters, model |
+//! | 32 to 36 | users and namespaces: `users.rs` |
 //!
 //! `attributes` and `text` are a byte: 0 keep, 1 remove, 2 a byte string follows. `model` is a byte: 0 none, 1 its name as
 //! a byte string and its hash (32 bytes) follow. Without text and model, kinds 1 and 6 are written.
@@ -27,6 +28,7 @@ use thiserror::Error;
 
 use super::params::{PARAMS_BYTES, ParamsV1};
 use super::state::{Key, NamespaceId};
+use super::users::{self, UserChange};
 use crate::collection::{AttributeChange, Attributes, Params, Text, TextChange};
 use crate::embed::ModelId;
 
@@ -116,6 +118,8 @@ pub enum Change {
         /// Where.
         namespace: NamespaceId,
     },
+    /// Changes users or namespaces.
+    Users(UserChange),
 }
 
 /// A payload that passed its checksum but does not read as changes.
@@ -123,12 +127,18 @@ pub enum Change {
 #[error("a log record does not read as changes: {0}")]
 pub struct PayloadError(&'static str);
 
+impl PayloadError {
+    pub(super) const fn new(what: &'static str) -> Self {
+        Self(what)
+    }
+}
+
 /// Begins a record's payload.
 pub fn begin_payload(out: &mut Vec<u8>) {
     out.push(PAYLOAD_VERSION);
 }
 
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     let len = u32::try_from(bytes.len()).unwrap_or_else(|_| unreachable!("requests are shorter than 4 GiB"));
     out.extend_from_slice(&len.to_le_bytes());
     out.extend_from_slice(bytes);
@@ -175,7 +185,7 @@ impl Change {
             | Self::Create { key, .. }
             | Self::Expire { key, .. }
             | Self::Rename { key, .. } => Some(key),
-            Self::Flush { .. } => None,
+            Self::Flush { .. } | Self::Users(_) => None,
         }
     }
 
@@ -215,6 +225,7 @@ impl Change {
                 put_bytes(out, key.name());
             }
             Self::Flush { namespace } => head(5, namespace),
+            Self::Users(change) => change.encode(out),
             Self::Create { namespace, key, params, model } => {
                 head(if model.is_some() { 10 } else { 6 }, namespace);
                 put_bytes(out, key.name());
@@ -237,22 +248,35 @@ impl Change {
     }
 }
 
-struct Reader<'a> {
+/// Reads fields one after the other.
+pub(super) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
+    pub(super) fn new(rest: &'a [u8]) -> Self {
+        Self { rest }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    pub(super) fn hash(&mut self) -> Result<[u8; 32], PayloadError> {
+        self.take(32)?.try_into().map_err(|_| PayloadError("it is cut"))
+    }
+
     fn take(&mut self, len: usize) -> Result<&'a [u8], PayloadError> {
         let (head, rest) = self.rest.split_at_checked(len).ok_or(PayloadError("it is cut"))?;
         self.rest = rest;
         Ok(head)
     }
 
-    fn byte(&mut self) -> Result<u8, PayloadError> {
+    pub(super) fn byte(&mut self) -> Result<u8, PayloadError> {
         Ok(self.take(1)?[0])
     }
 
-    fn u32(&mut self) -> Result<u32, PayloadError> {
+    pub(super) fn u32(&mut self) -> Result<u32, PayloadError> {
         let bytes = self.take(4)?.try_into();
         Ok(u32::from_le_bytes(bytes.map_err(|_| PayloadError("it is cut"))?))
     }
@@ -266,11 +290,11 @@ impl<'a> Reader<'a> {
         Ok(Key::new(Bytes::copy_from_slice(self.bytes()?)))
     }
 
-    fn element(&mut self) -> Result<Bytes, PayloadError> {
+    pub(super) fn element(&mut self) -> Result<Bytes, PayloadError> {
         Ok(Bytes::copy_from_slice(self.bytes()?))
     }
 
-    fn u64(&mut self) -> Result<u64, PayloadError> {
+    pub(super) fn u64(&mut self) -> Result<u64, PayloadError> {
         let bytes = self.take(8)?.try_into();
         Ok(u64::from_le_bytes(bytes.map_err(|_| PayloadError("it is cut"))?))
     }
@@ -304,7 +328,7 @@ impl<'a> Reader<'a> {
             1 => {
                 let name = std::str::from_utf8(self.bytes()?);
                 let name = name.map_err(|_| PayloadError("a model's name is not text"))?.to_owned();
-                let hash = self.take(32)?.try_into().map_err(|_| PayloadError("it is cut"))?;
+                let hash = self.hash()?;
                 Ok(Some(Arc::new(ModelId { name, hash })))
             }
             _ => Err(PayloadError("a model is not known")),
@@ -354,6 +378,7 @@ impl<'a> Reader<'a> {
                 let (key, at_ms) = (self.key()?, self.u64()?);
                 Change::Expire { namespace, key, at_ms: (at_ms > 0).then_some(at_ms) }
             }
+            users::FIRST_KIND..=users::LAST_KIND => Change::Users(UserChange::decode(kind, namespace, self)?),
             8 => Change::Rename { namespace, key: self.key()?, to: self.key()? },
             _ => return Err(PayloadError("a change is of an unknown kind")),
         })
@@ -365,12 +390,12 @@ impl<'a> Reader<'a> {
 /// # Errors
 /// When it is of another version or does not read as changes.
 pub fn decode_payload(payload: &[u8]) -> Result<Vec<Change>, PayloadError> {
-    let mut reader = Reader { rest: payload };
+    let mut reader = Reader::new(payload);
     if reader.byte()? != PAYLOAD_VERSION {
         return Err(PayloadError("it is of another version"));
     }
     let mut changes = Vec::new();
-    while !reader.rest.is_empty() {
+    while !reader.is_empty() {
         changes.push(reader.change()?);
     }
     Ok(changes)

@@ -21,6 +21,7 @@ mod tests;
 mod tests_crash;
 #[cfg(test)]
 mod tests_damage;
+pub mod users;
 mod writer;
 
 use std::sync::atomic::Ordering;

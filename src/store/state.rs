@@ -11,6 +11,7 @@ use bytes::Bytes;
 use imbl::{OrdMap, OrdSet};
 
 use super::change::Change;
+use super::users::{UserChange, Users};
 use crate::collection::ids::hash_name;
 use crate::collection::{Collection, Encoded, Params};
 use crate::embed::ModelId;
@@ -68,6 +69,15 @@ impl PartialOrd for Key {
     }
 }
 
+/// How much a namespace holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Elements of all its collections.
+    pub vectors: u64,
+    /// Bytes of their vectors, four for each component.
+    pub bytes: u64,
+}
+
 /// Collections of one namespace.
 pub type Keyspace = OrdMap<Key, Arc<Collection>>;
 
@@ -88,6 +98,10 @@ pub struct Snapshot {
     drops_forgotten: u64,
     /// Collections that go by themselves, soonest first: when (unix milliseconds), and where.
     pub expirations: OrdSet<(u64, NamespaceId, Key)>,
+    /// Users and namespaces.
+    pub users: Users,
+    /// What each namespace holds.
+    totals: OrdMap<NamespaceId, Totals>,
 }
 
 impl Snapshot {
@@ -101,7 +115,28 @@ impl Snapshot {
         if let Some(at_ms) = collection.expires_ms {
             self.expirations.insert((at_ms, namespace, key.clone()));
         }
+        self.count(namespace, collection.params.layout.dim, 0, collection.len());
         self.keyspaces.entry(namespace).or_default().insert(key, collection);
+    }
+
+    /// What a namespace holds.
+    pub fn totals(&self, namespace: NamespaceId) -> Totals {
+        self.totals.get(&namespace).copied().unwrap_or_default()
+    }
+
+    /// Counts that a collection of vectors of `dim` components had `before` elements and has `after` now.
+    fn count(&mut self, namespace: NamespaceId, dim: usize, before: usize, after: usize) {
+        if before == after {
+            return;
+        }
+        let row_bytes = (dim * size_of::<f32>()) as u64;
+        let (before, after) = (before as u64, after as u64);
+        let totals = self.totals.entry(namespace).or_default();
+        totals.vectors = totals.vectors + after - before;
+        totals.bytes = totals.bytes + after * row_bytes - before * row_bytes;
+        if *totals == Totals::default() {
+            self.totals.remove(&namespace);
+        }
     }
 
     /// Whether a key has been removed after that change, as far as is still known: if not, it may have been.
@@ -268,14 +303,23 @@ impl State {
             Change::Expire { namespace, key, at_ms } => Applied::from(self.expire(*namespace, key, *at_ms)),
             Change::Rename { namespace, key, to } => Applied::from(self.rename(*namespace, key, to)),
             Change::Drop { namespace, key } => Applied::from(self.drop_key(*namespace, key)),
-            Change::Flush { namespace } => {
-                let keys: Vec<Key> = self.snapshot.keys(*namespace).map(|(key, _)| key.clone()).collect();
-                for key in &keys {
-                    self.drop_key(*namespace, key);
-                }
-                Applied::from(!keys.is_empty())
+            Change::Flush { namespace } => Applied::from(self.flush(*namespace)),
+            Change::Users(change) => {
+                let flushed = match change {
+                    UserChange::DropNamespace { namespace } => self.flush(*namespace),
+                    _ => false,
+                };
+                Applied::from(self.snapshot.users.apply(change) || flushed)
             }
         }
+    }
+
+    fn flush(&mut self, namespace: NamespaceId) -> bool {
+        let keys: Vec<Key> = self.snapshot.keys(namespace).map(|(key, _)| key.clone()).collect();
+        for key in &keys {
+            self.drop_key(namespace, key);
+        }
+        !keys.is_empty()
     }
 
     fn create(&mut self, namespace: NamespaceId, key: &Key, params: &Params, model: Option<&Arc<ModelId>>) {
@@ -305,6 +349,7 @@ impl State {
         if let Some(at_ms) = taken.expires_ms {
             self.snapshot.expirations.remove(&(at_ms, namespace, key.clone()));
         }
+        self.snapshot.count(namespace, taken.params.layout.dim, taken.len(), 0);
         Some(taken)
     }
 
@@ -349,11 +394,14 @@ impl State {
     ) -> Option<T> {
         let stamp = self.snapshot.stamp;
         let collection = self.collection_mut(namespace, key)?;
+        let (dim, before) = (collection.params.layout.dim, collection.len());
         let (changed, result) = act(collection);
+        let after = collection.len();
         if changed {
             collection.stamp = stamp;
             self.touched.insert((namespace, key.clone()));
         }
+        self.snapshot.count(namespace, dim, before, after);
         Some(result)
     }
 

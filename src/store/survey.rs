@@ -121,7 +121,7 @@ struct Surveyor<'a> {
 /// What a state file holds, before it becomes a [`State`].
 #[derive(Default)]
 struct Loaded {
-    head: Option<(u64, u64)>,
+    head: Option<Snapshot>,
     /// Version of the entries behind the head.
     version: u64,
     collections: Vec<(NamespaceId, Key, Collection)>,
@@ -216,9 +216,9 @@ impl Surveyor<'_> {
         let read = salvage::state_entries(disk, name, pin, |piece| {
             match piece {
                 Err(damage) => self.note(damage.into(), name, None)?,
-                Ok((0, entry)) => match archive::decode_head(entry) {
-                    Ok((stamp, next_uid, version)) => {
-                        loaded.head = Some((stamp, next_uid));
+                Ok((0, entry)) => match archive::restore_head(entry) {
+                    Ok((head, version)) => {
+                        loaded.head = Some(head);
                         loaded.version = version;
                     }
                     Err(error) => self.note(error, name, None)?,
@@ -300,11 +300,13 @@ impl Surveyor<'_> {
             loaded.collections.iter().map(|(_, _, collection)| collection.uid + 1).max().unwrap_or(0);
         let last_stamp =
             loaded.collections.iter().map(|(_, _, collection)| collection.stamp).max().unwrap_or(0);
-        let (stamp, head_uid) = loaded.head.unwrap_or((last_stamp, next_uid));
+        let head = loaded.head.unwrap_or_else(|| Snapshot::at(last_stamp, next_uid));
+        let (stamp, head_uid) = (head.stamp, head.next_uid);
         if head_uid < next_uid {
             self.damage(state_file, None, "a collection has a number that was not given out yet");
         }
         let mut snapshot = Snapshot::at(stamp.max(last_stamp), head_uid.max(next_uid));
+        snapshot.users = head.users;
         let mut uids = HashSet::new();
         for (namespace, key, collection) in loaded.collections {
             if snapshot.get(namespace, &key).is_some() || !uids.insert(collection.uid) {

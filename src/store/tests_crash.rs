@@ -111,6 +111,7 @@ impl Content {
                 }
             }
             Change::Flush { .. } => self.0.clear(),
+            Change::Users(_) => {}
         }
     }
 
