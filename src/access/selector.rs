@@ -123,6 +123,7 @@ impl Selector {
                 let bit = category(text(name)?).ok_or(RuleError::Unknown)?;
                 for id in catalog.in_category(bit) {
                     self.set(id, *sign == b'+');
+                    self.first_arguments.retain(|(command, _)| *command != id);
                 }
                 self.note(text(rule)?);
             }

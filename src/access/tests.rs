@@ -114,6 +114,7 @@ fn commands_keys_and_selectors_decide() {
     assert_eq!(ask(&limited, "select 0", &[]), Ok(()));
     assert_eq!(ask(&limited, "select 1", &[]), Err(Denied::Command));
     assert_eq!(ask(&limited, "auth", &[]), Ok(()), "logging in is always allowed");
+    assert_eq!(ask(&user("+select|0 -@connection"), "select 0", &[]), Err(Denied::Command));
     let two = user("+get ~a (+set ~b)");
     assert_eq!(ask(&two, "set", &write("b")), Ok(()));
     assert_eq!(ask(&two, "set", &write("a")), Err(Denied::Key(0)), "by the selector that allows most");
