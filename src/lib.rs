@@ -18,4 +18,5 @@ pub mod logging;
 pub mod metrics;
 pub mod server;
 pub mod store;
+pub mod text;
 pub mod vector;

@@ -369,7 +369,7 @@ pub static COMMANDS: &[CommandSpec] = &[
     command!("vcount", -2, &["readonly", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1), O(N) with a filter",
         "key [FILTER expr]", "Counts the elements that pass a filter.", Handler::Read(elements::vcount)),
     command!("vcreate", -4, &["write", "denyoom", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
-        "key (DIM d | MODEL name) [METRIC (COSINE | IP | L2)] [NOQUANT | Q8 | BIN] [RAW (YES | NO)] [INDEX (AUTO | FLAT | HNSW)] [M m] [EF ef]",
+        "key (DIM d | MODEL name) [METRIC (COSINE | IP | L2)] [NOQUANT | Q8 | BIN] [RAW (YES | NO)] [INDEX (AUTO | FLAT | HNSW)] [M m] [EF ef] [ANALYZER name]",
         "Makes an empty collection.", Handler::Write(vcreate::vcreate)),
     command!("vdim", 2, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
         "key", "Tells the dimension of the vectors.", Handler::Read(vectors::vdim)),

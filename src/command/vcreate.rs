@@ -15,6 +15,7 @@ use crate::embed::Model;
 use crate::glob;
 use crate::store::change::Change;
 use crate::store::state::Applied;
+use crate::text::Analyzer;
 use crate::vector::{Layout, Metric, Quantization};
 
 /// Elements one VMADD may bring.
@@ -49,7 +50,7 @@ fn bad_value(option: &str, value: &[u8]) -> CommandError {
 }
 
 /// `VCREATE key [DIM d] [MODEL name] [METRIC COSINE | IP | L2] [NOQUANT | Q8 | BIN] [RAW YES | NO] [INDEX AUTO | FLAT | HNSW] [M m]
-/// [EF ef]`: a model's dimension is the default.
+/// [EF ef] [ANALYZER name]`: a model's dimension is the default.
 pub(super) fn vcreate(call: &Call<'_>) -> Result<WriteOp, CommandError> {
     let (params, model) = declared(call)?;
     let model = model.map(|model| Arc::new(model.id.clone()));
@@ -77,7 +78,7 @@ fn declared(call: &Call<'_>) -> Result<(Params, Option<Arc<Model>>), CommandErro
             params.layout.quantization = quantization;
             continue;
         }
-        let option = ["DIM", "METRIC", "RAW", "INDEX", "M", "EF", "MODEL"]
+        let option = ["DIM", "METRIC", "RAW", "INDEX", "M", "EF", "MODEL", "ANALYZER"]
             .into_iter()
             .find(|name| is_word(word, name));
         let option = option.ok_or_else(|| unexpected(word))?;
@@ -110,6 +111,7 @@ fn set(params: &mut Params, option: &str, value: &[u8]) -> Option<()> {
         "DIM" => params.layout.dim = number(1, MAX_DIMENSION as i64)? as usize,
         "M" => params.m = number(M_RANGE.0, M_RANGE.1)?,
         "EF" => params.ef = number(EF_RANGE.0, EF_RANGE.1)?,
+        "ANALYZER" => params.analyzer = Analyzer::named(value)?,
         "RAW" => params.raw = one_of(&[("YES", true), ("NO", false)], value)?,
         "METRIC" => {
             let metrics = [("COSINE", Metric::Cosine), ("IP", Metric::Ip), ("L2", Metric::L2)];
