@@ -10,6 +10,7 @@ pub mod compaction;
 pub mod filter;
 pub mod filter_cache;
 mod found;
+pub mod fusion;
 pub mod ids;
 pub mod index;
 pub mod names;

@@ -206,6 +206,7 @@ fn run(part: Part, txn: &mut Txn<'_>, namespace: NamespaceId, context: &Context)
             match read_text(run, context, txn.view(), namespace, &request, &embedded) {
                 Outcome::Reply(reply) => reply,
                 Outcome::Search(search) => search.here(),
+                Outcome::Combined(search) => search.here(),
                 Outcome::Texts(..) => unreachable!("texts are only asked for before they are embedded"),
             }
         }

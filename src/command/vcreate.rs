@@ -40,11 +40,12 @@ pub(super) fn index_name(index: IndexKind) -> &'static str {
 }
 
 /// An option's value that is one of a few words.
-fn one_of<T: Copy>(words: &[(&str, T)], value: &[u8]) -> Option<T> {
+pub(super) fn one_of<T: Copy>(words: &[(&str, T)], value: &[u8]) -> Option<T> {
     words.iter().find(|(word, _)| is_word(value, word)).map(|(_, value)| *value)
 }
 
-fn bad_value(option: &str, value: &[u8]) -> CommandError {
+/// An option that cannot have this value.
+pub(super) fn bad_value(option: &str, value: &[u8]) -> CommandError {
     let value = String::from_utf8_lossy(value);
     CommandError::Text(format!("ERR syntax error, {option} cannot be '{value}'").into())
 }
