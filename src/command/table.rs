@@ -406,7 +406,8 @@ pub static COMMANDS: &[CommandSpec] = &[
         "key cursor [COUNT n] [FILTER expr]", "Goes over the elements, a page a call.", Handler::Read(elements::vscan)),
     command!("vsetattr", 4, &["write", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
         "key element json", "Sets the attributes of an element.", Handler::Write(vectors::vsetattr)),
-    command!("vmsearch", -5, &["readonly", "module", "movablekeys"], NO_KEYS, &["vector"], VectorSet, "8.0.0", "O(N) rows and postings",
+    // Where its keys end is up to their number: what may be a key counts as one.
+    command!("vmsearch", -5, &["readonly", "module", "movablekeys"], (2, -1, 1), &["vector"], VectorSet, "8.0.0", "O(N) rows and postings",
         "numkeys key [key ...] clause [clause ...] [options of VSEARCH]", "Searches several collections as one.", Handler::Read(vsearch::vmsearch)),
     command!("vsearch", -4, &["readonly", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(N) rows and postings",
         "key (VECTOR (ELE element | FP32 blob | VALUES n v ... | TEXT text) [WEIGHT w] | MATCH text [WEIGHT w] [K1 k1] [B b]) ... [FUSE (RRF [CONSTANT c] | LINEAR [NORM (MINMAX | DBSF | NONE)])] [WINDOW n] [FILTER expr] [LIMIT offset count] [MINSCORE s] [MMR lambda [POOL n]] [BOOST field value weight] [BOOSTTEXT weight] [RERANK model [DEPTH n]] [EXACT] [EF n] [WITHATTRIBS] [WITHTEXT] [WITHVECTORS] [EXPLAIN]",
