@@ -18,5 +18,6 @@ pub mod logging;
 pub mod metrics;
 pub mod server;
 pub mod store;
+pub mod text;
 pub mod tls;
 pub mod vector;

@@ -15,6 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["store"],
     &["collection"],
     &["graph"],
+    &["text"],
     &["vector"],
     &["embed"],
     &["disk"],

@@ -10,9 +10,15 @@ use super::filter_cache::{self, FilterCache};
 use super::names::NameOrder;
 use super::sealed::SealedRows;
 use super::{
-    CollectionError, MAX_CHUNK_NAME_BYTES, MAX_CHUNK_ORIGINAL_BYTES, MAX_CHUNK_TEXT_BYTES, Params, set_bits,
+    CollectionError, MAX_CHUNK_NAME_BYTES, MAX_CHUNK_ORIGINAL_BYTES, MAX_CHUNK_TEXT_BYTES, Params,
+    live_offsets, set_bits,
 };
 use crate::disk::DiskError;
+use crate::text::Document;
+use crate::text::bm25::TextStats;
+use crate::text::growing::GrowingIndex;
+use crate::text::postings::TextIndex;
+use crate::text::sealed::SealedIndex;
 use crate::vector::arena::{MAX_ROWS, NewRow, RowArena, RowShape, Run};
 use crate::vector::kernel::RowRef;
 use crate::vector::quant::{self, Scalars};
@@ -141,6 +147,10 @@ pub struct Chunk {
     pub texts: OrdMap<u16, Text>,
     /// Bytes of these texts, dead rows' too.
     pub text_bytes: usize,
+    /// The index of the texts of rows in memory, shared by all versions.
+    pub growing_index: Arc<GrowingIndex>,
+    /// Texts of live rows.
+    pub text_stats: TextStats,
     /// No row is added any more.
     pub closed: bool,
     /// The order of the rows' names.
@@ -170,6 +180,8 @@ impl Chunk {
             overlay: OrdMap::new(),
             texts: OrdMap::new(),
             text_bytes: 0,
+            growing_index: Arc::default(),
+            text_stats: TextStats::default(),
             closed: false,
             name_order: Arc::default(),
             attribute_changes: 0,
@@ -214,7 +226,26 @@ impl Chunk {
             && (tail == 0 || live.last().is_none_or(|last| last >> tail == 0));
         self.live_rows = live.iter().map(|word| word.count_ones() as usize).sum();
         self.live = Arc::new(live);
+        if fits {
+            self.count_texts();
+        }
         fits
+    }
+
+    fn count_texts(&mut self) {
+        let Some(index) = self.text_index() else { return };
+        let lengths = live_offsets(self).filter_map(|offset| index.length(offset));
+        let stats = lengths.map(|length| TextStats { texts: 1, total_length: length.into() }).sum();
+        self.text_stats = stats;
+    }
+
+    /// The index of its texts, if it has any.
+    pub fn text_index(&self) -> Option<TextIndex<'_>> {
+        match &*self.rows {
+            Rows::Memory(_) if self.texts.is_empty() => None,
+            Rows::Memory(_) => Some(TextIndex::Growing(&self.growing_index)),
+            Rows::Sealed(rows) => rows.text_index().map(TextIndex::Sealed),
+        }
     }
 
     /// Whether this version has an element in that row.
@@ -226,6 +257,10 @@ impl Chunk {
     /// Removes the element in a live row.
     pub fn kill(&mut self, offset: u16) {
         debug_assert!(self.is_live(offset), "only live rows die");
+        if let Some(length) = self.text_index().and_then(|index| index.length(offset)) {
+            self.text_stats.texts -= 1;
+            self.text_stats.total_length -= u64::from(length);
+        }
         let at = usize::from(offset);
         Arc::make_mut(&mut self.live)[at / 64] &= !(1 << (at % 64));
         self.live_rows -= 1;
@@ -326,8 +361,16 @@ impl Chunk {
         }
     }
 
-    /// Gives a new row in memory its text.
-    pub fn set_text(&mut self, offset: u16, text: Text) {
+    /// Gives a new row in memory its text, which has these terms.
+    pub fn set_text(&mut self, offset: u16, text: Text, document: &Document) {
+        self.growing_index.add(offset, document);
+        self.text_stats.texts += 1;
+        self.text_stats.total_length += u64::from(document.length);
+        self.keep_text(offset, text);
+    }
+
+    /// Gives a row in memory its text, which is in the index already.
+    pub fn keep_text(&mut self, offset: u16, text: Text) {
         self.text_bytes += text.len();
         self.texts.insert(offset, text);
     }
@@ -354,6 +397,7 @@ impl Chunk {
         self.overlay = overlay;
         // They are in the file now.
         self.texts = OrdMap::new();
+        self.growing_index = Arc::default();
         self.rows = rows;
         self.closed = true;
     }
@@ -391,7 +435,7 @@ impl Chunk {
             + 9 * 16;
         let rows = match &*self.rows {
             Rows::Memory(rows) => rows.size_bytes(),
-            Rows::Sealed(_) => 0,
+            Rows::Sealed(rows) => rows.text_index().map_or(0, SealedIndex::size_bytes),
         };
         let attributes: usize = self.overlay.values().flatten().map(|value| value.len()).sum();
         let texts: usize = self.texts.values().map(|text| text.len()).sum();
@@ -402,6 +446,7 @@ impl Chunk {
             + (self.overlay.len() + self.texts.len()) * OVERLAY_ENTRY_BYTES
             + attributes
             + texts
+            + self.growing_index.size_bytes()
             + self.name_order.size_bytes()
             + self.filters.size_bytes()
             + self.columns.size_bytes()

@@ -12,6 +12,7 @@ use super::chunk::{Attributes, Chunk, Rows, Text};
 use super::ids::hash_name;
 use super::sealed::ArraysV2;
 use super::{Collection, CollectionError, MAX_CHUNK_ORIGINAL_BYTES, Params, RowId, live_offsets};
+use crate::text::growing::GrowingIndex;
 use crate::vector::arena::{MAX_ROWS, RowArena};
 
 /// Dead rows below which a chunk is left alone, unless nothing in it lives.
@@ -73,13 +74,17 @@ pub fn gather(collection: &Collection, numbers: &[u32]) -> Result<Moved, Collect
 }
 
 impl Moved {
-    /// The rows in memory, open for more; `None` if they do not fit one chunk.
-    pub fn into_memory(self, params: &Params) -> Option<(Rows, Vec<RowId>)> {
+    /// The rows in memory, open for more, with the index of their texts; `None` if they do not fit one chunk.
+    pub fn into_memory(self, params: &Params) -> Option<(Rows, Arc<GrowingIndex>, Vec<RowId>)> {
+        let index = GrowingIndex::default();
         let arena = RowArena::new(params.row_shape());
         for at in 0..self.from.len() {
             arena.push(&self.rows.row(at, params.row_shape())?)?;
+            if let Some(text) = self.rows.text(at)? {
+                index.add(u16::try_from(at).ok()?, &params.analyzer.document(text));
+            }
         }
-        Some((Rows::Memory(arena), self.from))
+        Some((Rows::Memory(arena), Arc::new(index), self.from))
     }
 }
 
@@ -99,8 +104,15 @@ impl Collection {
     }
 
     /// Puts one chunk in the place of others. On the writer's version, with no name's change pending.
-    /// `from` tells where each of the new rows was. False if the chunks are not all there any more.
-    pub fn replace_chunks(&mut self, numbers: &[u32], number: u32, rows: Arc<Rows>, from: &[RowId]) -> bool {
+    /// `from` tells where each of the new rows was; `index` is that of their texts while they are in memory. False if the
+    /// chunks are not all there any more.
+    pub fn replace_chunks(
+        &mut self,
+        numbers: &[u32],
+        number: u32,
+        (rows, index): (Arc<Rows>, Arc<GrowingIndex>),
+        from: &[RowId],
+    ) -> bool {
         if !numbers.iter().all(|&number| self.chunk_index(number).is_some()) {
             return false;
         }
@@ -127,9 +139,9 @@ impl Collection {
         self.chunks.retain(|chunk| !numbers.contains(&chunk.number));
         let closed = matches!(*rows, Rows::Sealed(_));
         let empty = Chunk::new(number, self.params.row_shape());
-        let mut chunk = Chunk { rows, len: from.len(), overlay, closed, ..empty };
+        let mut chunk = Chunk { rows, len: from.len(), overlay, closed, growing_index: index, ..empty };
         for (offset, text) in texts {
-            chunk.set_text(offset, text);
+            chunk.keep_text(offset, text);
         }
         if chunk.set_live(live) && chunk.live_rows > 0 {
             let at = self.chunks.partition_point(|other| other.number < number);

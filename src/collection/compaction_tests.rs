@@ -26,8 +26,8 @@ fn worn(quantization: Quantization) -> (Collection, Model) {
 }
 
 fn replace(collection: &mut Collection, numbers: &[u32], number: u32, moved: Moved) {
-    let (rows, from) = moved.into_memory(&collection.params).unwrap();
-    assert!(collection.replace_chunks(numbers, number, Arc::new(rows), &from));
+    let (rows, index, from) = moved.into_memory(&collection.params).unwrap();
+    assert!(collection.replace_chunks(numbers, number, (Arc::new(rows), index), &from));
     publish(collection);
 }
 
@@ -119,7 +119,7 @@ fn chunks_that_are_gone_are_not_replaced() {
     let moved = gather(&collection, &[0]).unwrap();
     let again = gather(&collection, &[0]).unwrap();
     replace(&mut collection, &[0], number, moved);
-    let (rows, from) = again.into_memory(&collection.params).unwrap();
-    assert!(!collection.replace_chunks(&[0], number + 1, Arc::new(rows), &from));
+    let (rows, index, from) = again.into_memory(&collection.params).unwrap();
+    assert!(!collection.replace_chunks(&[0], number + 1, (Arc::new(rows), index), &from));
     check(&collection, &model);
 }

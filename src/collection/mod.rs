@@ -10,6 +10,7 @@ pub mod compaction;
 pub mod filter;
 pub mod filter_cache;
 mod found;
+pub mod fusion;
 pub mod ids;
 pub mod index;
 pub mod names;
@@ -20,6 +21,7 @@ pub mod sealed;
 pub mod search;
 #[cfg(test)]
 mod tests;
+pub mod text_search;
 pub mod tune;
 mod walk;
 
@@ -31,6 +33,8 @@ use thiserror::Error;
 
 use crate::disk::DiskError;
 use crate::embed::ModelId;
+use crate::text::bm25::TextStats;
+use crate::text::{Analyzer, Document};
 use crate::vector::arena::{NewRow, RowShape};
 use crate::vector::kernel;
 use crate::vector::quant::{self, Scalars};
@@ -156,6 +160,8 @@ pub struct Params {
     pub declared: bool,
     /// Which index it may get.
     pub index: IndexKind,
+    /// How its texts become terms.
+    pub analyzer: Analyzer,
 }
 
 impl Params {
@@ -174,6 +180,7 @@ impl Params {
             raw: true,
             declared: false,
             index: IndexKind::Auto,
+            analyzer: Analyzer::default(),
         }
     }
 }
@@ -196,6 +203,8 @@ pub struct Encoded {
     layout: Layout,
     codes: Vec<u8>,
     scalars: Scalars,
+    /// The terms of the text that comes with the vector, and by which analyzer.
+    document: Option<(Analyzer, Document)>,
 }
 
 impl Encoded {
@@ -203,7 +212,16 @@ impl Encoded {
     pub fn new(params: &Params, vector: &[f32]) -> Self {
         let mut codes = vec![0; params.layout.code_bytes()];
         let scalars = quant::encode(&params.layout, vector, &mut codes);
-        Self { layout: params.layout, codes, scalars }
+        Self { layout: params.layout, codes, scalars, document: None }
+    }
+
+    /// Analyses the text that comes with the vector, for collections with that analyzer.
+    #[must_use]
+    pub fn with_text(mut self, analyzer: Analyzer, text: &TextChange) -> Self {
+        if let TextChange::Set(Some(text)) = text {
+            self.document = Some((analyzer, analyzer.document(text)));
+        }
+        self
     }
 
     /// Whether it was made for collections like this.
@@ -323,6 +341,11 @@ impl Collection {
         self.chunks.binary_search_by_key(&number, |chunk| chunk.number).ok()
     }
 
+    /// How many elements have texts, and how long these are.
+    pub fn text_stats(&self) -> TextStats {
+        self.chunks.iter().map(|chunk| chunk.text_stats).sum()
+    }
+
     /// The chunk of a row of this version.
     pub fn chunk(&self, row: RowId) -> Option<&Chunk> {
         self.chunk_index(row.chunk()).map(|index| &*self.chunks[index])
@@ -431,6 +454,7 @@ impl Collection {
             AttributeChange::Keep => kept.clone(),
             AttributeChange::Set(value) => value.clone(),
         };
+        let is_given = *text != TextChange::Keep;
         let text = match text {
             // A text that cannot be read any more is not carried over: the new row is sound.
             TextChange::Keep => {
@@ -453,7 +477,16 @@ impl Collection {
             self.attributes_count += 1;
         }
         if let Some(text) = text {
-            self.chunk_mut(row).set_text(row.offset(), text);
+            let analyzer = self.params.analyzer;
+            match &encoded.document {
+                Some((by, document)) if *by == analyzer && is_given => {
+                    self.chunk_mut(row).set_text(row.offset(), text, document);
+                }
+                _ => {
+                    let document = analyzer.document(&text);
+                    self.chunk_mut(row).set_text(row.offset(), text, &document);
+                }
+            }
         }
         current.is_none()
     }

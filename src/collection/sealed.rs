@@ -6,6 +6,8 @@ use super::chunk::Chunk;
 use super::{CollectionError, Tag};
 use crate::disk::DiskError;
 use crate::disk::sections::{LazySection, Section, SectionFile};
+use crate::text::Analyzer;
+use crate::text::sealed::{IndexArrays, SealedIndex};
 use crate::vector::arena::{NewRow, RowShape, Run};
 use crate::vector::kernel::RowRef;
 use crate::vector::quant::Scalars;
@@ -24,6 +26,7 @@ pub struct SealedRows {
     names: Strings,
     attributes: Strings,
     texts: Option<Texts>,
+    text_index: Option<SealedIndex>,
 }
 
 /// Texts: where each begins, verified when the file was opened; the bytes where they are touched.
@@ -115,6 +118,7 @@ impl SealedRows {
             Strings::open(&file, starts, bytes, len).ok_or_else(|| damaged("its strings overlap or are cut"))
         };
         let texts = Texts::open(&file, len).map_err(damaged)?;
+        let text_index = SealedIndex::open(&file, len).map_err(damaged)?;
         let codes = section(Tag::Codes);
         if codes.len() != len * shape.code_bytes {
             return Err(damaged("its codes do not have the size of its rows"));
@@ -141,8 +145,25 @@ impl SealedRows {
             names: strings(Tag::NameStarts, Tag::Names)?,
             attributes: strings(Tag::AttributeStarts, Tag::Attributes)?,
             texts,
+            text_index,
             file,
         })
+    }
+
+    /// Indexes the texts of a file that was written without an index of them. A text that cannot be read is left out.
+    #[must_use]
+    pub fn with_text_index(mut self, analyzer: Analyzer) -> Self {
+        if let (None, Some(texts)) = (&self.text_index, &self.texts) {
+            let text = |offset| texts.get(offset).unwrap_or_default();
+            self.text_index =
+                IndexArrays::new(analyzer, (0..self.len).map(text)).map(IndexArrays::into_index);
+        }
+        self
+    }
+
+    /// The index of its texts, if it has any.
+    pub fn text_index(&self) -> Option<&SealedIndex> {
+        self.text_index.as_ref()
     }
 
     /// The file's name.
@@ -165,13 +186,14 @@ impl SealedRows {
         self.len == 0
     }
 
-    /// Verifies what is verified only when it is touched: an error for each damaged block of originals and texts.
+    /// Verifies what is verified only when it is touched: an error for each damaged block of originals, texts and postings.
     pub fn damages(&self) -> Vec<DiskError> {
         let mut damages = match &self.originals {
             Originals::Resident(_) => Vec::new(),
             Originals::Lazy(section) => section.damages(),
         };
         damages.extend(self.texts.iter().flat_map(|texts| texts.bytes.damages()));
+        damages.extend(self.text_index.iter().flat_map(SealedIndex::damages));
         damages
     }
 
@@ -378,8 +400,27 @@ impl ArraysV2 {
         sections
     }
 
+    /// The index of the texts; none if there is no text.
+    ///
+    /// # Errors
+    /// When there are too many terms for 32-bit positions.
+    pub fn text_index(&self, analyzer: Analyzer) -> Result<Option<IndexArrays>, CollectionError> {
+        if self.texts.is_empty() {
+            return Ok(None);
+        }
+        let texts = (0..self.text_starts.len() - 1).map(|at| self.text(at).flatten());
+        Ok(Some(IndexArrays::new(analyzer, texts).ok_or(CollectionError::TooLong)?))
+    }
+
     /// Puts the rows of a partial chunk back into memory; `None` if the arrays do not fit together.
-    pub fn restore(&self, number: u32, shape: RowShape, len: usize, live: Vec<u64>) -> Option<Chunk> {
+    pub fn restore(
+        &self,
+        number: u32,
+        shape: RowShape,
+        len: usize,
+        live: Vec<u64>,
+        analyzer: Analyzer,
+    ) -> Option<Chunk> {
         let mut chunk = Chunk::new(number, shape);
         for at in 0..len {
             let offset = chunk.push(&self.row(at, shape)?)?;
@@ -387,7 +428,7 @@ impl ArraysV2 {
                 chunk.set_attributes(offset, Some(attributes.into()));
             }
             if let Some(text) = self.text(at)? {
-                chunk.set_text(offset, text.into());
+                chunk.set_text(offset, text.into(), &analyzer.document(text));
             }
         }
         chunk.set_live(live).then_some(chunk)

@@ -26,6 +26,7 @@ mod vadd;
 mod vcreate;
 mod vectors;
 mod vmodel;
+pub mod vsearch;
 mod vsim;
 
 use std::borrow::Cow;
@@ -54,6 +55,7 @@ use request::Request;
 use session::Session;
 use table::CommandSpec;
 use text::Embedded;
+use vsearch::Combined;
 pub use vsim::Shape;
 
 /// Why a command is answered with an error.
@@ -196,6 +198,8 @@ pub enum Outcome {
     Reply(Reply),
     /// A search to be made; its reply comes from the results.
     Search(Search),
+    /// A search of several clauses.
+    Combined(Box<Combined>),
     /// Texts to be embedded first: the reading is done again then, on the same snapshot.
     Texts(Vec<Text>, Arc<Snapshot>),
 }

@@ -12,7 +12,7 @@ use super::transaction::Verb;
 use super::{CommandError, Handler};
 use super::{
     acl, admin, api_key, client, connection, debug, docs, elements, expire, index, info, keys, text, vadd,
-    vcreate, vectors, vmodel, vsim,
+    vcreate, vectors, vmodel, vsearch, vsim,
 };
 
 /// Which family a command belongs to.
@@ -403,7 +403,7 @@ pub static COMMANDS: &[CommandSpec] = &[
     command!("vcount", -2, &["readonly", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1), O(N) with a filter",
         "key [FILTER expr]", "Counts the elements that pass a filter.", Handler::Read(elements::vcount)),
     command!("vcreate", -4, &["write", "denyoom", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
-        "key (DIM d | MODEL name) [METRIC (COSINE | IP | L2)] [NOQUANT | Q8 | BIN] [RAW (YES | NO)] [INDEX (AUTO | FLAT | HNSW)] [M m] [EF ef]",
+        "key (DIM d | MODEL name) [METRIC (COSINE | IP | L2)] [NOQUANT | Q8 | BIN] [RAW (YES | NO)] [INDEX (AUTO | FLAT | HNSW)] [M m] [EF ef] [ANALYZER name]",
         "Makes an empty collection.", Handler::Write(vcreate::vcreate)),
     command!("vdim", 2, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
         "key", "Tells the dimension of the vectors.", Handler::Read(vectors::vdim)),
@@ -430,6 +430,9 @@ pub static COMMANDS: &[CommandSpec] = &[
     command!("vmodel", -2, &["admin", "noscript", "module"], NO_KEYS, &["vector", "embedding"], VectorSet, "8.0.0", "that of what is asked",
         "(LIST | INFO name | LOAD name | UNLOAD name | DEFAULT [name] | BENCH name [name ...])",
         "Tells about the models that embed texts, loads and measures them.", Handler::Wait(vmodel::vmodel)),
+    // Where its keys end is up to their number: what may be a key counts as one.
+    command!("vmsearch", -5, &["readonly", "module", "movablekeys"], (2, -1, 1), &["vector"], VectorSet, "8.0.0", "O(N) rows and postings",
+        "numkeys key [key ...] clause value [value ...]", "Searches several collections as one.", Handler::Read(vsearch::vmsearch)),
     command!("vrandmember", -2, &["readonly", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(N) for a count, else O(chunks)",
         "key [count]", "Gives random elements.", Handler::Read(elements::vrandmember)),
     command!("vrange", -4, &["readonly", "module"], ONE_KEY, &["vector"], VectorSet, "8.4.0", "O(log N + M) results; more after changes",
@@ -438,6 +441,9 @@ pub static COMMANDS: &[CommandSpec] = &[
         "key element [element ...]", "Removes elements.", Handler::Write(vectors::vrem)),
     command!("vscan", -3, &["readonly", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(COUNT) a call",
         "key cursor [COUNT n] [FILTER expr]", "Goes over the elements, a page a call.", Handler::Read(elements::vscan)),
+    command!("vsearch", -4, &["readonly", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(N) rows and postings",
+        "key (VECTOR (ELE element | FP32 blob | VALUES n v ... | TEXT text) [WEIGHT w] | MATCH text [WEIGHT w] [K1 k1] [B b]) ... [FUSE (RRF [CONSTANT c] | LINEAR [NORM (MINMAX | DBSF | NONE)])] [WINDOW n] [FILTER expr] [LIMIT offset count] [MINSCORE s] [MMR lambda [POOL n]] [BOOST field value weight] [BOOSTTEXT weight] [RERANK model [DEPTH n]] [EXACT] [EF n] [WITHATTRIBS] [WITHTEXT] [WITHVECTORS] [EXPLAIN]",
+        "Finds elements by vectors, words, or both.", Handler::Read(vsearch::vsearch)),
     command!("vsetattr", 4, &["write", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
         "key element json", "Sets the attributes of an element.", Handler::Write(vectors::vsetattr)),
     command!("vsim", -4, &["readonly", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(N) rows, shared by waiting searches",

@@ -48,7 +48,7 @@ impl Call<'_> {
     }
 
     /// The model of a collection, or the default one.
-    fn model_of(&self, collection: Option<&Collection>) -> Result<Arc<Model>, CommandError> {
+    pub(super) fn model_of(&self, collection: Option<&Collection>) -> Result<Arc<Model>, CommandError> {
         let registry = &self.context.embedding.registry;
         let Some(bound) = collection.and_then(|collection| collection.model.as_ref()) else {
             return Ok(registry.get(&self.context.config().embedding_model)?);
@@ -77,6 +77,8 @@ pub(super) fn may_embed(command: &str, request: &Request) -> bool {
         // REDUCE and its dimension may come first.
         "vadd" => is_text(2) || is_text(4),
         "vsim" => is_text(2),
+        // RERANK embeds the text that is looked for.
+        "vsearch" | "vmsearch" => request.args().any(|word| is_word(word, "TEXT") || is_word(word, "RERANK")),
         _ => false,
     }
 }
@@ -84,7 +86,7 @@ pub(super) fn may_embed(command: &str, request: &Request) -> bool {
 const MISSING_TEXT: CommandError = CommandError::text("ERR syntax error, TEXT needs a text");
 
 /// A text to embed, which must be UTF-8.
-fn text_argument(argument: &[u8]) -> Result<&str, CommandError> {
+pub(super) fn text_argument(argument: &[u8]) -> Result<&str, CommandError> {
     check_size(argument)?;
     std::str::from_utf8(argument).map_err(|_| CommandError::text("ERR a text to embed must be UTF-8"))
 }

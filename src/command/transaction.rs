@@ -225,6 +225,7 @@ fn run(part: Part, txn: &mut Txn<'_>, scope: &Scope, context: &Context) -> Reply
             match read_text(run, context, txn.view(), scope, &request, &embedded) {
                 Outcome::Reply(reply) => reply,
                 Outcome::Search(search) => search.here(),
+                Outcome::Combined(search) => search.here(),
                 Outcome::Texts(..) => unreachable!("texts are only asked for before they are embedded"),
             }
         }

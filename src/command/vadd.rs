@@ -84,7 +84,8 @@ pub(super) fn vadd(call: &Call<'_>) -> Result<WriteOp, CommandError> {
     // Most often the collection is there; if it is not what it will be, the writer encodes again.
     let expected = call.collection(1).map_or(params, |collection| collection.params);
     let fits = expected.layout.dim == add.vector.len();
-    let encoded = Encoded::new(if fits { &expected } else { &params }, &add.vector);
+    let encoded = Encoded::new(if fits { &expected } else { &params }, &add.vector)
+        .with_text(expected.analyzer, &add.text);
     Ok(Box::new(move |txn| match write(txn, namespace, key, add, params, &encoded) {
         Ok(new) => Reply::Boolean(new),
         Err(error) => error.into(),

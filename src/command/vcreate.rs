@@ -15,6 +15,7 @@ use crate::embed::Model;
 use crate::glob;
 use crate::store::change::Change;
 use crate::store::state::Applied;
+use crate::text::Analyzer;
 use crate::vector::{Layout, Metric, Quantization};
 
 /// Elements one VMADD may bring.
@@ -39,17 +40,18 @@ pub(super) fn index_name(index: IndexKind) -> &'static str {
 }
 
 /// An option's value that is one of a few words.
-fn one_of<T: Copy>(words: &[(&str, T)], value: &[u8]) -> Option<T> {
+pub(super) fn one_of<T: Copy>(words: &[(&str, T)], value: &[u8]) -> Option<T> {
     words.iter().find(|(word, _)| is_word(value, word)).map(|(_, value)| *value)
 }
 
-fn bad_value(option: &str, value: &[u8]) -> CommandError {
+/// An option that cannot have this value.
+pub(super) fn bad_value(option: &str, value: &[u8]) -> CommandError {
     let value = String::from_utf8_lossy(value);
     CommandError::Text(format!("ERR syntax error, {option} cannot be '{value}'").into())
 }
 
 /// `VCREATE key [DIM d] [MODEL name] [METRIC COSINE | IP | L2] [NOQUANT | Q8 | BIN] [RAW YES | NO] [INDEX AUTO | FLAT | HNSW] [M m]
-/// [EF ef]`: a model's dimension is the default.
+/// [EF ef] [ANALYZER name]`: a model's dimension is the default.
 pub(super) fn vcreate(call: &Call<'_>) -> Result<WriteOp, CommandError> {
     let (params, model) = declared(call)?;
     let model = model.map(|model| Arc::new(model.id.clone()));
@@ -77,7 +79,7 @@ fn declared(call: &Call<'_>) -> Result<(Params, Option<Arc<Model>>), CommandErro
             params.layout.quantization = quantization;
             continue;
         }
-        let option = ["DIM", "METRIC", "RAW", "INDEX", "M", "EF", "MODEL"]
+        let option = ["DIM", "METRIC", "RAW", "INDEX", "M", "EF", "MODEL", "ANALYZER"]
             .into_iter()
             .find(|name| is_word(word, name));
         let option = option.ok_or_else(|| unexpected(word))?;
@@ -110,6 +112,7 @@ fn set(params: &mut Params, option: &str, value: &[u8]) -> Option<()> {
         "DIM" => params.layout.dim = number(1, MAX_DIMENSION as i64)? as usize,
         "M" => params.m = number(M_RANGE.0, M_RANGE.1)?,
         "EF" => params.ef = number(EF_RANGE.0, EF_RANGE.1)?,
+        "ANALYZER" => params.analyzer = Analyzer::named(value)?,
         "RAW" => params.raw = one_of(&[("YES", true), ("NO", false)], value)?,
         "METRIC" => {
             let metrics = [("COSINE", Metric::Cosine), ("IP", Metric::Ip), ("L2", Metric::L2)];

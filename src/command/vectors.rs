@@ -132,6 +132,7 @@ pub(super) fn vinfo(call: &Call<'_>) -> Result<Outcome, CommandError> {
         ("index", Reply::simple(index_name(params.index))),
         ("model", model),
         ("model-hash", hash),
+        ("analyzer", Reply::bulk(params.analyzer.to_string().as_bytes())),
         ("rows", integer(collection.rows())),
         ("dead-rows", integer(collection.rows() - collection.len())),
         ("chunks", integer(collection.chunks.len())),

@@ -79,7 +79,7 @@ fn query<'a>(collection: &'a Collection, request: &Request) -> Result<(Cow<'a, [
 }
 
 /// A vector as the collection compares it.
-fn fit<'a>(collection: &Collection, vector: Vec<f32>) -> Result<Cow<'a, [f32]>, CommandError> {
+pub(super) fn fit<'a>(collection: &Collection, vector: Vec<f32>) -> Result<Cow<'a, [f32]>, CommandError> {
     let (dim, input_dim) = (collection.params.layout.dim, collection.params.projection_input_dim);
     if vector.len() == dim {
         return Ok(vector.into());

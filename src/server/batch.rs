@@ -20,6 +20,7 @@ use crate::command::reply::{Protocol, Reply};
 use crate::command::request::Request;
 use crate::command::session::Session;
 use crate::command::text::Embedded;
+use crate::command::vsearch::Combined;
 use crate::command::{self, Context, Outcome, ReadHandler, Shape, Step, Then, Write, WriteOp, transaction};
 use crate::embed::{EmbedError, Text};
 use crate::store::state::Snapshot;
@@ -67,6 +68,8 @@ enum Slot {
     Write(usize),
     /// The search of that number.
     Search(usize, Arc<Collection>, Shape),
+    /// The search of several clauses of that number.
+    Combined(usize),
     /// The next reading with texts.
     TextRead,
 }
@@ -90,6 +93,8 @@ pub struct Batch {
     writes: Vec<Write>,
     jobs: Vec<JobReplies>,
     searches: Vec<SearchRequest>,
+    /// Searches of several clauses, and how many of `searches` come before those of each.
+    combined: Vec<(Box<Combined>, usize)>,
     text_reads: Vec<TextRead>,
 }
 
@@ -191,6 +196,12 @@ impl Batch {
                 self.searches.push(search.request);
                 Slot::Search(self.searches.len() - 1, collection, search.shape)
             }
+            Outcome::Combined(mut search) => {
+                let first = self.searches.len();
+                self.searches.extend(search.take_searches());
+                self.combined.push((search, first));
+                Slot::Combined(self.combined.len() - 1)
+            }
             Outcome::Texts(..) => unreachable!("texts are only asked for before they are embedded"),
         }
     }
@@ -237,14 +248,29 @@ impl Batch {
         if !self.text_reads.is_empty() {
             self.read_texts(context).await;
         }
-        let mut answers = context.store.search(std::mem::take(&mut self.searches));
+        let searches = std::mem::take(&mut self.searches);
+        for (search, _) in &mut self.combined {
+            search.begin(&context.store);
+        }
+        let mut answers: Vec<_> = context.store.search(searches).into_iter().map(Some).collect();
+        let mut combined: Vec<_> = std::mem::take(&mut self.combined).into_iter().map(Some).collect();
         for (protocol, slot) in std::mem::take(&mut self.slots) {
             let reply = match slot {
                 Slot::Reply(reply) => reply,
                 Slot::Write(job) => self.jobs[job].next().await,
                 Slot::Search(at, collection, shape) => {
-                    search_reply((&mut answers[at]).await, &collection, shape)
+                    let answer = answers[at].take();
+                    let answer = answer.unwrap_or_else(|| unreachable!("a search is answered once"));
+                    search_reply(answer.await, &collection, shape)
                 }
+                Slot::Combined(at) => match combined[at].take() {
+                    Some((search, first)) => {
+                        let own = first..first + search.vector_searches();
+                        let vectors = answers[own].iter_mut().filter_map(Option::take).collect();
+                        search.answer(context, vectors).await
+                    }
+                    None => unreachable!("a search is answered once"),
+                },
                 Slot::TextRead => unreachable!("readings with texts have been carried out"),
             };
             context.metrics.count_reply(reply.is_error());

@@ -318,12 +318,14 @@ fn restore_chunk(disk: &dyn Disk, archived: &ChunkV2, params: &Params) -> Result
         return Err(unsound());
     }
     match rows {
-        RowsV2::Partial(arrays) => arrays.restore(*number, shape, len, live.clone()).ok_or_else(unsound),
+        RowsV2::Partial(arrays) => {
+            arrays.restore(*number, shape, len, live.clone(), params.analyzer).ok_or_else(unsound)
+        }
         RowsV2::Sealed { file, pin, overlay } => {
             let file = SectionFile::open(disk, file, Some(*pin))?;
-            let rows = Rows::Sealed(SealedRows::open(file, shape, len)?);
+            let rows = SealedRows::open(file, shape, len)?.with_text_index(params.analyzer);
             let mut chunk = Chunk {
-                rows: Arc::new(rows),
+                rows: Arc::new(Rows::Sealed(rows)),
                 len,
                 overlay: restore_overlay(overlay),
                 closed: true,

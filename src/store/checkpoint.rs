@@ -26,9 +26,10 @@ use crate::collection::sealed::{ArraysV2, SealedRows};
 use crate::collection::{Collection, Rows};
 use crate::disk::log::LogWriter;
 use crate::disk::manifest::{self, Manifest};
-use crate::disk::sections::{self, SectionFile};
+use crate::disk::sections::{self, Section, SectionFile};
 use crate::disk::state::StateWriter;
 use crate::disk::{Disk, cleanup, format};
+use crate::text::sealed::IndexArrays;
 
 /// What the maintenance thread is asked to do.
 pub(super) enum Task {
@@ -253,7 +254,12 @@ pub(super) fn write_chunk(
     disk.create_folder(format::CHUNK_FOLDER)?;
     let shape = collection.params.row_shape();
     let name = format::chunk_name(&format!("{:016x}-{:08x}", collection.uid, number));
-    let pin = sections::write_sections(disk, &name, &rows.sections(shape))?;
+    let index = rows.text_index(collection.params.analyzer)?;
+    let mut sections = rows.sections(shape);
+    for (tag, bytes, lazy) in index.iter().flat_map(IndexArrays::sections) {
+        sections.push(Section { tag: tag as u32, parts: vec![bytes], lazy });
+    }
+    let pin = sections::write_sections(disk, &name, &sections)?;
     let file = SectionFile::open(disk, &name, Some(pin))?;
     Ok(SealedRows::open(file, shape, len)?)
 }

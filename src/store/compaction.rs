@@ -12,6 +12,7 @@ use super::writer::Message;
 use super::{StoreError, WriteError};
 use crate::collection::compaction::{Moved, gather, plan};
 use crate::collection::{Collection, CollectionError, RowId, Rows};
+use crate::text::growing::GrowingIndex;
 
 /// Replaced chunk files are removed by the next checkpoint. When they have this share of the last one's size, in percent,
 /// it is taken at once.
@@ -31,6 +32,7 @@ pub(super) struct Replacement {
     pub chunks: Chunks,
     pub number: u32,
     pub rows: Arc<Rows>,
+    pub index: Arc<GrowingIndex>,
     pub from: Vec<RowId>,
 }
 
@@ -70,10 +72,10 @@ impl Maintenance {
         let moved = gather(&collection, &chunks.numbers)?;
         let (old_rows, new_rows) = (rows_of(&collection, &chunks.numbers), moved.from.len());
         let files = files_of(&collection, &chunks.numbers);
-        let (rows, from) = self.place(&collection, number, moved)?;
+        let (rows, index, from) = self.place(&collection, number, moved)?;
 
         let (reply, replaced) = channel();
-        let replacement = Replacement { chunks, number, rows: Arc::new(rows), from };
+        let replacement = Replacement { chunks, number, rows: Arc::new(rows), index, from };
         self.writer.send(Message::EndCompaction(replacement, reply)).map_err(|_| WriteError::Stopped)?;
         if !replaced.recv().map_err(|_| WriteError::Stopped)? {
             return Ok(None);
@@ -90,13 +92,13 @@ impl Maintenance {
         collection: &Collection,
         number: u32,
         moved: Moved,
-    ) -> Result<(Rows, Vec<RowId>), StoreError> {
+    ) -> Result<(Rows, Arc<GrowingIndex>, Vec<RowId>), StoreError> {
         let params = &collection.params;
         if moved.from.len() * params.layout.dim * size_of::<f32>() < MAX_PARTIAL_BYTES {
             return Ok(moved.into_memory(params).ok_or(CollectionError::TooLong)?);
         }
         let rows = write_chunk(&*self.disk, collection, number, &moved.rows, moved.from.len())?;
-        Ok((Rows::Sealed(rows), moved.from))
+        Ok((Rows::Sealed(rows), Arc::default(), moved.from))
     }
 }
 

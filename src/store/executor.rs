@@ -22,6 +22,15 @@ struct Waiting {
     reply: oneshot::Sender<Hits>,
 }
 
+/// Other work of a search, such as a keyword search.
+type Task = Box<dyn FnOnce() + Send>;
+
+/// What a worker does next.
+enum Work {
+    Pass(Arc<Active>),
+    Task(Task),
+}
+
 /// A pass that workers are at.
 struct Active {
     pass: Pass,
@@ -35,6 +44,9 @@ struct Queues {
     by_uid: HashMap<u64, Vec<Waiting>>,
     /// Passes that may have parts left.
     active: Vec<Arc<Active>>,
+    tasks: VecDeque<Task>,
+    /// A task was taken last: then it is a pass's turn.
+    task_taken: bool,
     /// A caller runs small searches of its own.
     caller_at_work: bool,
     stopped: bool,
@@ -83,6 +95,17 @@ impl Executor {
     }
 }
 
+impl Executor {
+    /// Runs other work on a search thread, in turn with the passes.
+    pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
+        let (reply, receiver) = oneshot::channel();
+        // Nobody waits any more if the connection is gone.
+        self.0.lock().tasks.push_back(Box::new(move || drop(reply.send(work()))));
+        self.0.work.notify_one();
+        receiver
+    }
+}
+
 impl Drop for Executor {
     fn drop(&mut self) {
         self.0.lock().stopped = true;
@@ -118,7 +141,14 @@ impl Shared {
     }
 
     fn work(&self) {
-        while let Some(active) = self.next() {
+        while let Some(work) = self.next() {
+            let active = match work {
+                Work::Pass(active) => active,
+                Work::Task(task) => {
+                    task();
+                    continue;
+                }
+            };
             let answers = active.pass.work();
             self.lock().active.retain(|other| !Arc::ptr_eq(other, &active));
             if let Some(answers) = answers {
@@ -163,19 +193,30 @@ impl Shared {
         Ok(answers.into_iter().map(answer).collect())
     }
 
-    /// A pass to work at: one that has begun and has parts left, or a new one.
-    fn next(&self) -> Option<Arc<Active>> {
+    /// What to do: a task and a pass in turn; a pass that has begun and has parts left before a new one.
+    fn next(&self) -> Option<Work> {
         let mut queues = self.lock();
         loop {
             if queues.stopped {
                 return None;
             }
+            let is_idle = queues.turns.is_empty() && queues.active.is_empty();
+            if (!queues.task_taken || is_idle)
+                && let Some(task) = queues.tasks.pop_front()
+            {
+                queues.task_taken = true;
+                return Some(Work::Task(task));
+            }
+            queues.task_taken = false;
             if let Some(active) = queues.active.iter().find(|active| active.pass.has_more()) {
-                return Some(Arc::clone(active));
+                return Some(Work::Pass(Arc::clone(active)));
             }
             if let Some(waiting) = queues.take() {
                 drop(queues);
-                return Some(self.begin(waiting));
+                return Some(Work::Pass(self.begin(waiting)));
+            }
+            if !queues.tasks.is_empty() {
+                continue;
             }
             queues = self.work.wait(queues).unwrap_or_else(PoisonError::into_inner);
         }

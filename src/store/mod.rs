@@ -175,6 +175,11 @@ impl Store {
         self.executor.submit(searches)
     }
 
+    /// Runs other work of a search on a search thread.
+    pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
+        self.executor.run(work)
+    }
+
     /// Begins a checkpoint; the receiver tells when it is done.
     ///
     /// # Errors

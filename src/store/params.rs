@@ -1,6 +1,7 @@
 //! A collection's parameters as they are written, in the log and in the state file.
 
 use crate::collection::{IndexKind, MAX_DIMENSION, Params};
+use crate::text::Analyzer;
 use crate::vector::{Layout, Metric, Quantization};
 
 /// Bytes of the parameters in the log.
@@ -33,13 +34,17 @@ pub struct ParamsV1 {
     flags: u8,
     dim: u32,
     projection_input_dim: u32,
-    m: u32,
+    /// At most 4096.
+    m: u16,
+    /// Its code. Before there were analyzers M was a u32, so this is 0 then, which is the default analyzer.
+    analyzer: u16,
     ef: u32,
 }
 
 impl From<&Params> for ParamsV1 {
     fn from(params: &Params) -> Self {
         let dim = u32::try_from(params.layout.dim).unwrap_or_else(|_| unreachable!("dimensions are bounded"));
+        let m = u16::try_from(params.m).unwrap_or_else(|_| unreachable!("M is bounded"));
         Self {
             metric: code(&METRICS, &params.layout.metric),
             quantization: code(&QUANTIZATIONS, &params.layout.quantization),
@@ -47,7 +52,8 @@ impl From<&Params> for ParamsV1 {
             flags: RAW * u8::from(params.raw) + DECLARED * u8::from(params.declared),
             dim,
             projection_input_dim: params.projection_input_dim,
-            m: params.m,
+            m,
+            analyzer: params.analyzer.code(),
             ef: params.ef,
         }
     }
@@ -63,19 +69,22 @@ impl ParamsV1 {
         Some(Params {
             layout: Layout { dim, metric, quantization },
             projection_input_dim: self.projection_input_dim,
-            m: self.m,
+            m: self.m.into(),
             ef: self.ef,
             raw: self.flags & RAW != 0,
             declared: self.flags & DECLARED != 0,
             index: value(&INDEXES, self.index)?,
+            analyzer: Analyzer::from_code(self.analyzer)?,
         })
     }
 
-    /// As written in the log: four bytes, then four u32.
+    /// As written in the log: four bytes, two u32, two u16, a u32.
     pub fn to_bytes(self) -> [u8; PARAMS_BYTES] {
         let mut bytes = [0; PARAMS_BYTES];
         bytes[..4].copy_from_slice(&[self.metric, self.quantization, self.index, self.flags]);
-        for (at, number) in [self.dim, self.projection_input_dim, self.m, self.ef].into_iter().enumerate() {
+        let m_and_analyzer = u32::from(self.m) | u32::from(self.analyzer) << 16;
+        let numbers = [self.dim, self.projection_input_dim, m_and_analyzer, self.ef];
+        for (at, number) in numbers.into_iter().enumerate() {
             bytes[4 + at * 4..8 + at * 4].copy_from_slice(&number.to_le_bytes());
         }
         bytes
@@ -91,7 +100,8 @@ impl ParamsV1 {
             flags: bytes[3],
             dim: number(4),
             projection_input_dim: number(8),
-            m: number(12),
+            m: u16::from_le_bytes([bytes[12], bytes[13]]),
+            analyzer: u16::from_le_bytes([bytes[14], bytes[15]]),
             ef: number(16),
         }
     }
@@ -104,11 +114,19 @@ mod tests {
     #[test]
     fn parameters_read_back_and_unknown_numbers_do_not() {
         let layout = Layout { dim: 7, metric: Metric::L2, quantization: Quantization::Bin };
-        let params = Params { raw: false, declared: true, index: IndexKind::Hnsw, ..Params::new(layout) };
+        let analyzer = Analyzer::named(b"ngram(2,3)").unwrap();
+        let params = Params {
+            raw: false,
+            declared: true,
+            index: IndexKind::Hnsw,
+            m: 4096,
+            analyzer,
+            ..Params::new(layout)
+        };
         let written = ParamsV1::from(&params);
         assert_eq!(ParamsV1::from_bytes(&written.to_bytes()), written);
         assert_eq!(written.params(), Some(params));
-        for at in 0..4 {
+        for at in [0, 1, 2, 3, 15] {
             let mut bytes = written.to_bytes();
             bytes[at] = 9;
             assert_eq!(ParamsV1::from_bytes(&bytes).params(), None);

@@ -428,13 +428,13 @@ impl Writer {
     }
 
     fn end_compaction(&mut self, replacement: Replacement) -> bool {
-        let Replacement { chunks, number, rows, from } = replacement;
+        let Replacement { chunks, number, rows, index, from } = replacement;
         for &number in &chunks.numbers {
             self.reported.remove(&(chunks.uid, number));
         }
         let replaced = match self.state.moving_mut(chunks.namespace, &chunks.key) {
             Some(collection) if collection.uid == chunks.uid => {
-                collection.replace_chunks(&chunks.numbers, number, rows, &from)
+                collection.replace_chunks(&chunks.numbers, number, (rows, index), &from)
             }
             _ => false,
         };

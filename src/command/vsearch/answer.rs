@@ -1,0 +1,135 @@
+//! What a VSEARCH answers.
+
+use super::grammar::{Clause, What};
+use super::rank::{Candidate, Ranked, Ranking};
+use super::{Asked, Times};
+use crate::collection::fusion::{Fusion, Norm};
+use crate::collection::text_search::Segments;
+use crate::command::CommandError;
+use crate::command::reply::Reply;
+
+fn integer(value: impl TryInto<i64>) -> Reply {
+    Reply::Integer(value.try_into().unwrap_or(i64::MAX))
+}
+
+fn map(fields: Vec<(&'static str, Reply)>) -> Reply {
+    Reply::Map(fields.into_iter().map(|(name, value)| (Reply::text(name), value)).collect())
+}
+
+impl Asked {
+    /// The page of results that is asked for.
+    pub(super) fn reply(&self, mut ranking: Ranking, times: &Times) -> Result<Reply, CommandError> {
+        let last = self.ask.wanted().min(ranking.ranked.len());
+        ranking.ranked.truncate(last);
+        let page = ranking.ranked.split_off(self.ask.offset.min(last));
+        let mut results = Vec::with_capacity(page.len());
+        for one in &page {
+            let mut fields = self.fields(one)?;
+            if self.ask.explain {
+                fields.push(("explain", self.explain(one, &ranking)?));
+            }
+            results.push(map(fields));
+        }
+        let mut fields = vec![("results", Reply::Array(results))];
+        if self.ask.explain {
+            fields.push(("plan", self.plan(&ranking, times)));
+        }
+        Ok(map(fields))
+    }
+
+    fn fields(&self, one: &Ranked) -> Result<Vec<(&'static str, Reply)>, CommandError> {
+        let (target, row) = (&self.targets[one.candidate.0], one.candidate.1);
+        let collection = &target.collection;
+        // Adding 0 makes -0 a plain 0.
+        let score = if self.shows_distance() { -one.score } else { one.score } + 0.0;
+        let mut fields = vec![("id", Reply::bulk(collection.name(row))), ("score", Reply::Double(score))];
+        if self.shows_key {
+            fields.push(("key", Reply::bulk(target.key.name())));
+        }
+        if self.ask.attributes {
+            fields.push(("attributes", collection.attributes(row).map_or(Reply::Null, Reply::bulk)));
+        }
+        if self.ask.texts {
+            fields.push(("text", collection.text(row)?.map_or(Reply::Null, Reply::bulk)));
+        }
+        if self.ask.vectors {
+            let vector = collection.vector(row)?;
+            let components = vector.iter().map(|&value| Reply::Double(f64::from(value)));
+            fields.push(("vector", Reply::Array(components.collect())));
+        }
+        Ok(fields)
+    }
+
+    /// How a result came by its score: rank and score by clause, the terms it has, and what was added.
+    fn explain(&self, one: &Ranked, ranking: &Ranking) -> Result<Reply, CommandError> {
+        let mut clauses = Vec::new();
+        for (at, (clause, hits)) in self.ask.clauses.iter().zip(&ranking.clauses).enumerate() {
+            let place = hits.iter().position(|(_, candidate)| *candidate == one.candidate);
+            let mut fields = vec![("clause", Reply::text(clause.name()))];
+            fields.push(("rank", place.map_or(Reply::Null, |place| integer(place + 1))));
+            fields.push(("score", place.map_or(Reply::Null, |place| Reply::Double(hits[place].0))));
+            if let What::Match { .. } = clause.what {
+                fields.push(("terms", self.terms(at, one.candidate)?));
+            }
+            clauses.push(map(fields));
+        }
+        let mut fields = vec![("clauses", Reply::Array(clauses)), ("fused", Reply::Double(one.fused))];
+        if one.boost != 0.0 {
+            fields.push(("boost", Reply::Double(one.boost)));
+        }
+        if let Some(score) = one.reranked {
+            fields.push(("rerank", Reply::Double(score)));
+        }
+        Ok(map(fields))
+    }
+
+    /// The terms of a MATCH clause that an element has.
+    fn terms(&self, clause: usize, (target, row): Candidate) -> Result<Reply, CommandError> {
+        let (collection, query) = (&self.targets[target].collection, &self.queries[clause][target]);
+        let segments = Segments::of(collection);
+        let matched = segments.matched(&segments.matcher(collection, query)?, row);
+        Ok(Reply::Array(matched.into_iter().map(|term| Reply::bulk(query.terms[term].as_bytes())).collect()))
+    }
+
+    /// How the search was made.
+    fn plan(&self, ranking: &Ranking, times: &Times) -> Reply {
+        let fusion = match self.ask.fusion() {
+            None => "none",
+            Some(Fusion::Rrf { .. }) => "rrf",
+            Some(Fusion::Linear(Norm::MinMax)) => "linear minmax",
+            Some(Fusion::Linear(Norm::Dbsf)) => "linear dbsf",
+            Some(Fusion::Linear(Norm::None)) => "linear",
+        };
+        let clause = |(at, clause): (usize, &Clause)| {
+            let collections = self.targets.iter().map(|target| &target.collection);
+            let (plan, rows) = match clause.what {
+                What::Vector(_) if self.ask.exact => ("proof", collections.map(|one| one.len() as u64).sum()),
+                What::Vector(_) => ("search", collections.map(|one| one.len() as u64).sum::<u64>()),
+                What::Match { .. } => ("maxscore", collections.map(|one| one.text_stats().texts).sum()),
+            };
+            map(vec![
+                ("clause", Reply::text(clause.name())),
+                ("plan", Reply::text(plan)),
+                ("rows", integer(rows)),
+                ("candidates", integer(ranking.clauses[at].len())),
+            ])
+        };
+        let mut fields = vec![
+            ("clauses", Reply::Array(self.ask.clauses.iter().enumerate().map(clause).collect())),
+            ("window", integer(self.ask.window())),
+            ("fusion", Reply::text(fusion)),
+            ("candidates", integer(ranking.candidates)),
+        ];
+        fields.extend(times.steps.iter().map(|(step, us)| (*step, integer(*us))));
+        map(fields)
+    }
+}
+
+impl Clause {
+    fn name(&self) -> &'static str {
+        match self.what {
+            What::Vector(_) => "VECTOR",
+            What::Match { .. } => "MATCH",
+        }
+    }
+}
