@@ -133,6 +133,9 @@ impl Collection {
         // The names first: they are looked up where the rows were.
         for (at, (&old, offset)) in from.iter().zip(0..=u16::MAX).enumerate() {
             if live[at / 64] >> (at % 64) & 1 == 1 {
+                if let Some(at_ms) = self.expiries.set(old, None) {
+                    self.expiries.set(RowId::new(number, offset), Some(at_ms));
+                }
                 self.pending.move_row(hash_name(rows.name(at)), old, RowId::new(number, offset));
             }
         }

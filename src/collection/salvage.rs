@@ -21,6 +21,8 @@ pub struct SavedView<'a> {
 
 /// An element read from a damaged file.
 pub struct SalvagedRow {
+    /// Where in the chunk it was.
+    pub offset: u16,
     /// Name.
     pub name: Vec<u8>,
     /// Vector.
@@ -29,6 +31,8 @@ pub struct SalvagedRow {
     pub attributes: Option<Attributes>,
     /// Text.
     pub text: Option<Text>,
+    /// When the element goes by itself, unix milliseconds: to be filled in, files of chunks do not say it.
+    pub expires_ms: Option<u64>,
 }
 
 /// What could be read and what not.
@@ -68,7 +72,7 @@ pub fn salvage_rows(
     let texts = Texts::open(file, view.len).ok();
     let mut salvage = Salvage::default();
     let live = |at: &usize| view.live.get(at / 64).is_some_and(|word| word & (1 << (at % 64)) != 0);
-    for at in (0..view.len).filter(live) {
+    for (at, offset) in (0..view.len).zip(0..=u16::MAX).filter(|(at, _)| live(at)) {
         let Some(name) = names.as_ref().map(|names| names.get(at).to_vec()) else {
             salvage.unnamed += 1;
             continue;
@@ -77,8 +81,7 @@ pub fn salvage_rows(
             salvage.lost.push(name);
             continue;
         };
-        let changed = u16::try_from(at).ok().and_then(|offset| overlay.get(&offset));
-        let attributes = match (changed, &sealed_attributes) {
+        let attributes = match (overlay.get(&offset), &sealed_attributes) {
             (Some(changed), _) => changed.clone(),
             (None, Some(sealed)) => sealed.get(at).get(1..).map(Attributes::from),
             (None, None) => {
@@ -95,7 +98,7 @@ pub fn salvage_rows(
             salvage.without_text.push(name.clone());
             None
         });
-        salvage.rows.push(SalvagedRow { name, vector, attributes, text });
+        salvage.rows.push(SalvagedRow { offset, name, vector, attributes, text, expires_ms: None });
     }
     salvage
 }

@@ -84,7 +84,7 @@ pub(super) fn debug(context: &Arc<Context>, request: &Request) -> Result<Waiting
             }
         }));
     }
-    let snapshot = context.store.snapshot();
+    let snapshot = context.store.snapshot_at(clock::now_ms());
     let digest = |index: usize| {
         let key = crate::store::state::Key::new(request.bytes(index));
         snapshot

@@ -11,8 +11,8 @@ use super::request::Request;
 use super::transaction::Verb;
 use super::{CommandError, Handler};
 use super::{
-    admin, client, connection, debug, docs, elements, expire, index, info, keys, text, vadd, vcreate,
-    vectors, vmodel, vsearch, vsim,
+    admin, client, connection, debug, docs, edits, elements, expire, index, info, keys, text, vadd, vcreate,
+    vectors, vexpire, vmodel, vsearch, vsim,
 };
 
 /// Which family a command belongs to.
@@ -362,7 +362,7 @@ pub static COMMANDS: &[CommandSpec] = &[
     command!("unwatch", 1, CONNECTION, NO_KEYS, &["transaction"], Transactions, "2.2.0", "O(1)",
         "", "Forgets the watched keys.", Handler::Transaction(Verb::Unwatch)),
     command!("vadd", -5, &["write", "denyoom", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(dimension)",
-        "key [REDUCE dim] (FP32 blob | VALUES n f1 ... fn | TEXT text) element [CAS] [NOQUANT | Q8 | BIN] [EF n] [SETATTR json] [SETTEXT text] [M n]",
+        "key [REDUCE dim] (FP32 blob | VALUES n f1 ... fn | TEXT text) element [CAS] [NOQUANT | Q8 | BIN] [EF n] [SETATTR json] [SETTEXT text] [EX seconds] [M n]",
         "Adds an element to a vector set or replaces its vector.", Handler::Write(vadd::vadd)),
     command!("vcard", 2, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
         "key", "Counts the elements.", Handler::Read(vectors::vcard)),
@@ -371,12 +371,16 @@ pub static COMMANDS: &[CommandSpec] = &[
     command!("vcreate", -4, &["write", "denyoom", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
         "key (DIM d | MODEL name) [METRIC (COSINE | IP | L2)] [NOQUANT | Q8 | BIN] [RAW (YES | NO)] [INDEX (AUTO | FLAT | HNSW)] [M m] [EF ef] [ANALYZER name]",
         "Makes an empty collection.", Handler::Write(vcreate::vcreate)),
+    command!("vdelby", -3, &["write", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(N)",
+        "key (FILTER expr | ALL)", "Removes the elements that pass a filter.", Handler::Write(edits::vdelby)),
     command!("vdim", 2, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
         "key", "Tells the dimension of the vectors.", Handler::Read(vectors::vdim)),
     command!("vemb", -3, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(dimension)",
         "key element [RAW]", "Gives the vector of an element, or its code.", Handler::Read(vectors::vemb)),
     command!("vembed", -2, &["readonly", "module"], NO_KEYS, &["vector"], VectorSet, "8.0.0", "O(N) texts",
         "[MODEL name] [ROLE (QUERY | DOCUMENT)] [FP32] text [text ...]", "Gives the vectors of texts.", Handler::Read(text::vembed)),
+    command!("vexpire", 4, &["write", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
+        "key element seconds", "Sets after how many seconds an element goes.", Handler::Write(vexpire::vexpire)),
     command!("vget", -3, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(dimension)",
         "key element [WITHVECTOR] [WITHATTRIBS] [WITHTEXT]", "Gives an element with its vector, attributes and text.", Handler::Read(elements::vget)),
     command!("vgetattr", 3, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
@@ -396,6 +400,8 @@ pub static COMMANDS: &[CommandSpec] = &[
     command!("vmodel", -2, &["admin", "noscript", "module"], NO_KEYS, &["vector"], VectorSet, "8.0.0", "that of what is asked",
         "(LIST | INFO name | LOAD name | UNLOAD name | DEFAULT [name] | BENCH name [name ...])",
         "Tells about the models that embed texts, loads and measures them.", Handler::Wait(vmodel::vmodel)),
+    command!("vpatchattr", 4, &["write", "denyoom", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
+        "key element json", "Changes the attributes of an element by a merge patch.", Handler::Write(edits::vpatchattr)),
     command!("vrandmember", -2, &["readonly", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(N) for a count, else O(chunks)",
         "key [count]", "Gives random elements.", Handler::Read(elements::vrandmember)),
     command!("vrange", -4, &["readonly", "module"], ONE_KEY, &["vector"], VectorSet, "8.4.0", "O(log N + M) results; more after changes",
@@ -414,6 +420,8 @@ pub static COMMANDS: &[CommandSpec] = &[
     command!("vsim", -4, &["readonly", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(N) rows, shared by waiting searches",
         "key (ELE element | FP32 blob | VALUES n f1 ... fn | TEXT text) [WITHSCORES] [WITHATTRIBS] [COUNT n] [EPSILON d] [EF n] [FILTER expr] [FILTER-EF n] [TRUTH] [NOTHREAD]",
         "Finds the elements most similar to a vector.", Handler::Read(vsim::vsim)),
+    command!("vttl", 3, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
+        "key element", "Tells in how many seconds an element goes.", Handler::Read(vexpire::vttl)),
     command!("watch", -2, CONNECTION, ALL_KEYS, &["transaction"], Transactions, "2.2.0", "O(N) keys",
         "key [key ...]", "Lets EXEC fail if one of the keys changes before it.", Handler::Transaction(Verb::Watch)),
 ];

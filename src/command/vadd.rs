@@ -8,6 +8,7 @@ use super::parse::{float, integer, integer_within, is_word};
 use super::reply::Reply;
 use super::request::Request;
 use super::text::check_size;
+use super::vexpire::add_expiry;
 use super::{Call, CommandError, WriteOp, live};
 use crate::collection::{
     AttributeChange, Attributes, Encoded, MAX_ATTRIBUTE_BYTES, MAX_DIMENSION, MAX_ELEMENT_BYTES, Params,
@@ -70,12 +71,14 @@ struct Add {
     m: Option<u32>,
     attributes: AttributeChange,
     text: TextChange,
+    /// When the element goes by itself, unix milliseconds.
+    expires_ms: Option<u64>,
     /// The model that made the vector.
     model: Option<Arc<ModelId>>,
 }
 
 /// `VADD key [REDUCE dim] (FP32 blob | VALUES n f1 ... fn | TEXT text) element [CAS] [NOQUANT | Q8 | BIN] [EF n]
-/// [SETATTR json] [SETTEXT text] [M n]`
+/// [SETATTR json] [SETTEXT text] [EX seconds] [M n]`
 pub(super) fn vadd(call: &Call<'_>) -> Result<WriteOp, CommandError> {
     check_memory(call)?;
     let add = parse(call)?;
@@ -141,6 +144,7 @@ fn parse(call: &Call<'_>) -> Result<Add, CommandError> {
         m: None,
         attributes: AttributeChange::Keep,
         text,
+        expires_ms: None,
         model,
     };
     options(request, next + 1, &mut add)?;
@@ -170,6 +174,8 @@ fn options(request: &Request, mut next: usize, add: &mut Add) -> Result<(), Comm
                 add.m = Some(m.ok_or(CommandError::text("ERR invalid M"))?);
             } else if is_word(word, "SETATTR") {
                 add.attributes = AttributeChange::Set(Some(attributes(value)?));
+            } else if is_word(word, "EX") {
+                add.expires_ms = Some(add_expiry(value)?);
             } else if is_word(word, "SETTEXT") {
                 check_size(value)?;
                 add.text = TextChange::Set((!value.is_empty()).then(|| Text::from(value)));
@@ -256,10 +262,20 @@ fn write(
         check_model(add.model.as_deref(), existing.model.as_deref())?;
         params = existing.params;
     }
-    let Add { vector, element, attributes, text, model, .. } = add;
+    let Add { vector, element, attributes, text, expires_ms, model, .. } = add;
     let attributes = stored(txn, namespace, &key, &element, attributes);
+    let expiry = expires_ms.map(|at_ms| Change::ExpireElement {
+        namespace,
+        key: key.clone(),
+        element: element.clone(),
+        at_ms: Some(at_ms),
+    });
     let change = Change::Add { namespace, key, params, element, vector, attributes, text, model };
-    Ok(txn.apply(&change, Some(encoded)) == Applied::Yes)
+    let added = txn.apply(&change, Some(encoded)) == Applied::Yes;
+    if let Some(expiry) = expiry {
+        txn.apply(&expiry, None);
+    }
+    Ok(added)
 }
 
 /// A text's vector belongs into a collection of the same model only.

@@ -16,6 +16,7 @@
 //! | 8 rename | key, new key |
 //! | 9 add with text | key, parameters, element, attributes, text, model, f32s |
 //! | 10 create with model | key, parameters, model |
+//! | 11 expire element | key, element, unix milliseconds u64, 0 for never |
 //!
 //! `attributes` and `text` are a byte: 0 keep, 1 remove, 2 a byte string follows. `model` is a byte: 0 none, 1 its name as
 //! a byte string and its hash (32 bytes) follow. Without text and model, kinds 1 and 6 are written.
@@ -102,6 +103,17 @@ pub enum Change {
         /// Unix milliseconds; `None`: never.
         at_ms: Option<u64>,
     },
+    /// Sets when an element goes by itself.
+    ExpireElement {
+        /// Where.
+        namespace: NamespaceId,
+        /// Collection.
+        key: Key,
+        /// Name.
+        element: Bytes,
+        /// Unix milliseconds; `None`: never.
+        at_ms: Option<u64>,
+    },
     /// Gives a collection another key, in place of what had it.
     Rename {
         /// Where.
@@ -174,6 +186,7 @@ impl Change {
             | Self::Drop { key, .. }
             | Self::Create { key, .. }
             | Self::Expire { key, .. }
+            | Self::ExpireElement { key, .. }
             | Self::Rename { key, .. } => Some(key),
             Self::Flush { .. } => None,
         }
@@ -226,6 +239,12 @@ impl Change {
             Self::Expire { namespace, key, at_ms } => {
                 head(7, namespace);
                 put_bytes(out, key.name());
+                out.extend_from_slice(&at_ms.unwrap_or(0).to_le_bytes());
+            }
+            Self::ExpireElement { namespace, key, element, at_ms } => {
+                head(11, namespace);
+                put_bytes(out, key.name());
+                put_bytes(out, element);
                 out.extend_from_slice(&at_ms.unwrap_or(0).to_le_bytes());
             }
             Self::Rename { namespace, key, to } => {
@@ -354,6 +373,10 @@ impl<'a> Reader<'a> {
                 let (key, at_ms) = (self.key()?, self.u64()?);
                 Change::Expire { namespace, key, at_ms: (at_ms > 0).then_some(at_ms) }
             }
+            11 => {
+                let (key, element, at_ms) = (self.key()?, self.element()?, self.u64()?);
+                Change::ExpireElement { namespace, key, element, at_ms: (at_ms > 0).then_some(at_ms) }
+            }
             8 => Change::Rename { namespace, key: self.key()?, to: self.key()? },
             _ => return Err(PayloadError("a change is of an unknown kind")),
         })
@@ -408,6 +431,8 @@ mod tests {
                 model.clone(),
             ),
             Change::SetAttributes { namespace, key: key.clone(), element: element.clone(), attributes: None },
+            Change::ExpireElement { namespace, key: key.clone(), element: element.clone(), at_ms: Some(9) },
+            Change::ExpireElement { namespace, key: key.clone(), element: element.clone(), at_ms: None },
             Change::Remove { namespace, key: key.clone(), element },
             Change::Create { namespace, key: key.clone(), params, model: None },
             Change::Create { namespace, key: key.clone(), params, model },

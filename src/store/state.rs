@@ -88,6 +88,8 @@ pub struct Snapshot {
     drops_forgotten: u64,
     /// Collections that go by themselves, soonest first: when (unix milliseconds), and where.
     pub expirations: OrdSet<(u64, NamespaceId, Key)>,
+    /// Collections that have elements which go by themselves: when the first of each does, and where it is.
+    pub element_expirations: OrdSet<(u64, NamespaceId, Key)>,
 }
 
 impl Snapshot {
@@ -101,7 +103,48 @@ impl Snapshot {
         if let Some(at_ms) = collection.expires_ms {
             self.expirations.insert((at_ms, namespace, key.clone()));
         }
+        self.note_element_expiry(namespace, &key, None, collection.expiries().next_ms());
         self.keyspaces.entry(namespace).or_default().insert(key, collection);
+    }
+
+    fn note_element_expiry(
+        &mut self,
+        namespace: NamespaceId,
+        key: &Key,
+        before: Option<u64>,
+        now: Option<u64>,
+    ) {
+        if let Some(at_ms) = before.filter(|_| before != now) {
+            self.element_expirations.remove(&(at_ms, namespace, key.clone()));
+        }
+        if let Some(at_ms) = now.filter(|_| before != now) {
+            self.element_expirations.insert((at_ms, namespace, key.detached()));
+        }
+    }
+
+    /// Whether elements' time is over that are still there.
+    pub fn has_expired_elements(&self, now_ms: u64) -> bool {
+        self.element_expirations.get_min().is_some_and(|(at_ms, _, _)| *at_ms <= now_ms)
+    }
+
+    /// The same without the elements whose time is over, for readers; and until when it stays the same (unix
+    /// milliseconds).
+    pub fn masked(&self, now_ms: u64) -> (Self, u64) {
+        let (mut masked, mut until_ms) = (self.clone(), u64::MAX);
+        for (at_ms, namespace, key) in &self.element_expirations {
+            if *at_ms > now_ms {
+                until_ms = until_ms.min(*at_ms);
+                break;
+            }
+            let Some(keys) = masked.keyspaces.get_mut(namespace) else { continue };
+            let Some(collection) = keys.get_mut(key) else { continue };
+            until_ms = until_ms.min(collection.expiries().next_after_ms(now_ms).unwrap_or(u64::MAX));
+            Arc::make_mut(collection).mask_expired(now_ms);
+            if collection.is_empty() && !collection.params.declared {
+                keys.remove(key);
+            }
+        }
+        (masked, until_ms)
     }
 
     /// Whether a key has been removed after that change, as far as is still known: if not, it may have been.
@@ -258,6 +301,13 @@ impl State {
                 });
                 Applied::from(set == Some(true))
             }
+            Change::ExpireElement { namespace, key, element, at_ms } => {
+                let set = self.change_rows(*namespace, key, |collection| {
+                    let set = collection.expire_element(element, *at_ms);
+                    (set, set)
+                });
+                Applied::from(set == Some(true))
+            }
             Change::Create { namespace, key, params, model } => {
                 let missing = self.snapshot.get(*namespace, key).is_none();
                 if missing {
@@ -305,6 +355,7 @@ impl State {
         if let Some(at_ms) = taken.expires_ms {
             self.snapshot.expirations.remove(&(at_ms, namespace, key.clone()));
         }
+        self.snapshot.note_element_expiry(namespace, key, taken.expiries().next_ms(), None);
         Some(taken)
     }
 
@@ -349,9 +400,12 @@ impl State {
     ) -> Option<T> {
         let stamp = self.snapshot.stamp;
         let collection = self.collection_mut(namespace, key)?;
+        let before = collection.expiries().next_ms();
         let (changed, result) = act(collection);
         if changed {
             collection.stamp = stamp;
+            let now = collection.expiries().next_ms();
+            self.snapshot.note_element_expiry(namespace, key, before, now);
             self.touched.insert((namespace, key.clone()));
         }
         Some(result)

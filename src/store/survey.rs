@@ -328,17 +328,25 @@ impl Surveyor<'_> {
             return;
         };
         for row in chunk.salvage.rows {
+            let element = Bytes::from(row.name);
+            let expiry = Change::ExpireElement {
+                namespace,
+                key: key.clone(),
+                element: element.clone(),
+                at_ms: row.expires_ms,
+            };
             let change = Change::Add {
                 namespace,
                 key: key.clone(),
                 params,
-                element: row.name.into(),
+                element,
                 vector: row.vector,
                 attributes: AttributeChange::Set(row.attributes),
                 text: TextChange::Set(row.text),
                 model: None,
             };
             self.state.apply(&change, None);
+            self.state.apply(&expiry, None);
         }
         if self
             .state
