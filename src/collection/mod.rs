@@ -20,6 +20,7 @@ pub mod salvage;
 mod scan;
 pub mod sealed;
 pub mod search;
+pub mod sparse;
 #[cfg(test)]
 mod tests;
 pub mod text_search;
@@ -108,6 +109,10 @@ pub enum Tag {
     TextStarts = 11,
     /// Texts, each with a byte 1 in front; a row without has no byte.
     Texts = 12,
+    /// Where each row's sparse vector begins (u32, one more than rows). Only where a row has one, as is the next.
+    SparseStarts = 13,
+    /// Sparse vectors as `sparse.rs` encodes them, each with a byte 1 in front; a row without has no byte.
+    Sparse = 14,
 }
 
 /// Number of a row in its collection: chunk number << 16 | offset in the chunk.
@@ -468,6 +473,9 @@ impl Collection {
             }
             TextChange::Set(value) => value.clone(),
         };
+        // As with the text.
+        let sparse =
+            current.and_then(|row| self.live_chunk(row).shared_sparse(row.offset()).unwrap_or_default());
         let row = self.append(&NewRow {
             codes: &encoded.codes,
             scalars: encoded.scalars,
@@ -493,6 +501,9 @@ impl Collection {
                     self.chunk_mut(row).set_text(row.offset(), text, &document);
                 }
             }
+        }
+        if let Some(sparse) = sparse {
+            self.chunk_mut(row).set_sparse(row.offset(), sparse);
         }
         current.is_none()
     }

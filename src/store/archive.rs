@@ -30,12 +30,31 @@ struct HeadV1 {
 struct HeadV2 {
     stamp: u64,
     next_uid: u64,
-    /// Version of the other entries: 2 or 3.
+    /// Version of the other entries: 2 to 4.
     version: u64,
 }
 
 /// Version of the entries written.
-pub const VERSION: u64 = 3;
+pub const VERSION: u64 = 4;
+
+#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct CollectionV4 {
+    base: CollectionV3,
+    /// Sparse vectors of rows that are not in files.
+    sparse: Vec<(u64, Vec<u8>)>,
+}
+
+impl From<CollectionV3> for CollectionV4 {
+    fn from(base: CollectionV3) -> Self {
+        Self { base, sparse: Vec::new() }
+    }
+}
+
+impl From<CollectionV2> for CollectionV4 {
+    fn from(base: CollectionV2) -> Self {
+        CollectionV3::from(base).into()
+    }
+}
 
 #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 struct CollectionV3 {
@@ -164,7 +183,11 @@ pub fn encode_collection(
         chunks: chunks?,
     };
     let expiries = collection.expiries().iter().map(|(row, at_ms)| (row.0, at_ms)).collect();
-    encode(&CollectionV3 { base, expiries })
+    let sparse = collection.chunks.iter().flat_map(|chunk| {
+        let of_live = chunk.sparse.iter().filter(|(offset, _)| chunk.is_live(**offset));
+        of_live.map(|(offset, sparse)| (RowId::new(chunk.number, *offset).0, sparse.to_vec()))
+    });
+    encode(&CollectionV4 { base: CollectionV3 { base, expiries }, sparse: sparse.collect() })
 }
 
 fn bounded(value: usize) -> u32 {
@@ -213,9 +236,9 @@ impl<'a> Restorer<'a> {
             return Ok(());
         };
         let collection = decode_collection(*version, entry)?;
-        let namespace = NamespaceId(collection.base.namespace);
-        let key = Key::new(collection.base.key.clone().into());
-        let uid = collection.base.uid;
+        let namespace = NamespaceId(collection.base.base.namespace);
+        let key = Key::new(collection.base.base.key.clone().into());
+        let uid = collection.base.base.uid;
         if !(self.least_uid..snapshot.next_uid).contains(&uid) || snapshot.get(namespace, &key).is_some() {
             return Err(StoreError::State("two of its collections are the same".to_owned()));
         }
@@ -254,11 +277,12 @@ fn restore_head(entry: &[u8]) -> Result<(Snapshot, u64), StoreError> {
     Ok((Snapshot::at(head.stamp, head.next_uid), head.version))
 }
 
-fn decode_collection(version: u64, entry: &[u8]) -> Result<CollectionV3, StoreError> {
+fn decode_collection(version: u64, entry: &[u8]) -> Result<CollectionV4, StoreError> {
     let collection = match version {
         1 => rkyv::from_bytes::<CollectionV1, rancor::Error>(entry).map(|old| CollectionV2::from(old).into()),
-        2 => rkyv::from_bytes::<CollectionV2, rancor::Error>(entry).map(CollectionV3::from),
-        _ => rkyv::from_bytes::<CollectionV3, rancor::Error>(entry),
+        2 => rkyv::from_bytes::<CollectionV2, rancor::Error>(entry).map(CollectionV4::from),
+        3 => rkyv::from_bytes::<CollectionV3, rancor::Error>(entry).map(CollectionV4::from),
+        _ => rkyv::from_bytes::<CollectionV4, rancor::Error>(entry),
     };
     collection.map_err(unreadable)
 }
@@ -266,9 +290,9 @@ fn decode_collection(version: u64, entry: &[u8]) -> Result<CollectionV3, StoreEr
 fn restore_collection(
     disk: &dyn Disk,
     load: &LoadStats,
-    archived: CollectionV3,
+    archived: CollectionV4,
 ) -> Result<Collection, StoreError> {
-    let base = &archived.base;
+    let base = &archived.base.base;
     let params = base.params.params();
     let params =
         params.ok_or_else(|| StoreError::State("a collection's parameters are not known".to_owned()))?;
@@ -287,13 +311,14 @@ fn restore_collection(
     Ok(archived.with_chunks(params, chunks))
 }
 
-impl CollectionV3 {
+impl CollectionV4 {
     fn with_chunks(&self, params: Params, chunks: Vec<Chunk>) -> Collection {
-        let base = &self.base;
+        let base = &self.base.base;
         let mut collection = Collection::restore(base.uid, params, chunks, base.next_chunk);
         collection.stamp = base.stamp;
         collection.expires_ms = base.expires_ms;
-        collection.restore_expiries(self.expiries.iter().map(|(row, at_ms)| (RowId(*row), *at_ms)));
+        collection.restore_sparse(self.sparse.iter().map(|(row, sparse)| (RowId(*row), &sparse[..])));
+        collection.restore_expiries(self.base.expiries.iter().map(|(row, at_ms)| (RowId(*row), *at_ms)));
         let model = |(name, hash): &(String, [u8; 32])| Arc::new(ModelId { name: name.clone(), hash: *hash });
         collection.model = base.model.as_ref().map(model);
         collection
@@ -375,7 +400,7 @@ pub fn salvage_collection(
     entry: &[u8],
 ) -> Result<SalvagedCollection, StoreError> {
     let archived = decode_collection(version, entry)?;
-    let base = &archived.base;
+    let (base, expiries) = (&archived.base.base, &archived.base.expiries);
     let params = base.params.params();
     let params =
         params.ok_or_else(|| StoreError::State("a collection's parameters are not known".to_owned()))?;
@@ -402,8 +427,8 @@ pub fn salvage_collection(
         let mut chunk_left = salvage_chunk(disk, state_file, chunk, &params, errors);
         for row in &mut chunk_left.salvage.rows {
             let number = RowId::new(chunk.number, row.offset).0;
-            let known = archived.expiries.binary_search_by_key(&number, |(row, _)| *row);
-            row.expires_ms = known.ok().map(|at| archived.expiries[at].1);
+            let known = expiries.binary_search_by_key(&number, |(row, _)| *row);
+            row.expires_ms = known.ok().map(|at| expiries[at].1);
         }
         damaged.push(chunk_left);
     }

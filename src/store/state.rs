@@ -308,6 +308,13 @@ impl State {
                 });
                 Applied::from(set == Some(true))
             }
+            Change::SetSparse { namespace, key, element, sparse } => {
+                let set = self.change_rows(*namespace, key, |collection| {
+                    let set = collection.set_sparse(element, sparse);
+                    (set, set)
+                });
+                Applied::from(set == Some(true))
+            }
             Change::Create { namespace, key, params, model } => {
                 let missing = self.snapshot.get(*namespace, key).is_none();
                 if missing {
