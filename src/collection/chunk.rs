@@ -9,6 +9,7 @@ use super::columns::Columns;
 use super::filter_cache::{self, FilterCache};
 use super::names::NameOrder;
 use super::sealed::SealedRows;
+use super::sparse::{Sparse, SparseIndex};
 use super::{
     CollectionError, MAX_CHUNK_NAME_BYTES, MAX_CHUNK_ORIGINAL_BYTES, MAX_CHUNK_TEXT_BYTES, Params,
     live_offsets, set_bits,
@@ -145,7 +146,11 @@ pub struct Chunk {
     pub overlay: OrdMap<u16, Option<Attributes>>,
     /// Texts of rows in memory; a row keeps its text for life.
     pub texts: OrdMap<u16, Text>,
-    /// Bytes of these texts, dead rows' too.
+    /// Sparse vectors of rows in memory, dead ones too: a row keeps its own for life.
+    pub sparse: OrdMap<u16, Sparse>,
+    /// Their postings, shared by all versions.
+    pub sparse_index: Arc<SparseIndex>,
+    /// Bytes of these texts and sparse vectors, dead rows' too.
     pub text_bytes: usize,
     /// The index of the texts of rows in memory, shared by all versions.
     pub growing_index: Arc<GrowingIndex>,
@@ -179,6 +184,8 @@ impl Chunk {
             live_rows: 0,
             overlay: OrdMap::new(),
             texts: OrdMap::new(),
+            sparse: OrdMap::new(),
+            sparse_index: Arc::default(),
             text_bytes: 0,
             growing_index: Arc::default(),
             text_stats: TextStats::default(),
@@ -369,6 +376,47 @@ impl Chunk {
         self.keep_text(offset, text);
     }
 
+    /// Sparse vector of a row's element, as `sparse.rs` encodes it.
+    ///
+    /// # Errors
+    /// When the file that holds it is damaged there.
+    pub fn sparse(&self, offset: u16) -> Result<Option<&[u8]>, CollectionError> {
+        match (self.sparse.get(&offset), &*self.rows) {
+            (Some(sparse), _) => Ok(Some(sparse).map(|sparse| &**sparse).filter(|sparse| !sparse.is_empty())),
+            (None, Rows::Sealed(rows)) => rows.sparse(usize::from(offset)),
+            (None, Rows::Memory(_)) => Ok(None),
+        }
+    }
+
+    /// Sparse vector of a row's element to keep; shares memory where it can.
+    ///
+    /// # Errors
+    /// When the file that holds it is damaged there.
+    pub fn shared_sparse(&self, offset: u16) -> Result<Option<Sparse>, CollectionError> {
+        match self.sparse.get(&offset) {
+            Some(sparse) => Ok(Some(Arc::clone(sparse)).filter(|sparse| !sparse.is_empty())),
+            None => Ok(self.sparse(offset)?.map(Sparse::from)),
+        }
+    }
+
+    /// Gives a new row in memory its sparse vector; empty means none. False if the row is sealed.
+    pub fn set_sparse(&mut self, offset: u16, sparse: Sparse) -> bool {
+        let in_memory = matches!(*self.rows, Rows::Memory(_));
+        if in_memory {
+            self.text_bytes += sparse.len();
+            self.sparse.insert(offset, sparse);
+        }
+        in_memory
+    }
+
+    /// Whether a row may have a sparse vector.
+    pub fn has_sparse(&self) -> bool {
+        match &*self.rows {
+            Rows::Memory(_) => !self.sparse.is_empty(),
+            Rows::Sealed(rows) => rows.has_sparse(),
+        }
+    }
+
     /// Gives a row in memory its text, which is in the index already.
     pub fn keep_text(&mut self, offset: u16, text: Text) {
         self.text_bytes += text.len();
@@ -397,6 +445,7 @@ impl Chunk {
         self.overlay = overlay;
         // They are in the file now.
         self.texts = OrdMap::new();
+        self.sparse = OrdMap::new();
         self.growing_index = Arc::default();
         self.rows = rows;
         self.closed = true;
@@ -438,15 +487,16 @@ impl Chunk {
             Rows::Sealed(rows) => rows.text_index().map_or(0, SealedIndex::size_bytes),
         };
         let attributes: usize = self.overlay.values().flatten().map(|value| value.len()).sum();
-        let texts: usize = self.texts.values().map(|text| text.len()).sum();
+        let texts: usize = self.texts.values().chain(self.sparse.values()).map(|text| text.len()).sum();
         size_of::<Self>()
             + SHARED_BYTES
             + rows
             + self.live.capacity() * 8
-            + (self.overlay.len() + self.texts.len()) * OVERLAY_ENTRY_BYTES
+            + (self.overlay.len() + self.texts.len() + self.sparse.len()) * OVERLAY_ENTRY_BYTES
             + attributes
             + texts
             + self.growing_index.size_bytes()
+            + self.sparse_index.size_bytes()
             + self.name_order.size_bytes()
             + self.filters.size_bytes()
             + self.columns.size_bytes()

@@ -11,6 +11,7 @@ use imbl::OrdMap;
 use super::chunk::{Attributes, Chunk, Rows, Text};
 use super::ids::hash_name;
 use super::sealed::ArraysV2;
+use super::sparse::Sparse;
 use super::{Collection, CollectionError, MAX_CHUNK_ORIGINAL_BYTES, Params, RowId, live_offsets};
 use crate::text::growing::GrowingIndex;
 use crate::vector::arena::{MAX_ROWS, RowArena};
@@ -119,6 +120,7 @@ impl Collection {
         let mut live = vec![0u64; from.len().div_ceil(64)];
         let mut overlay: OrdMap<u16, Option<Attributes>> = OrdMap::new();
         let mut texts: Vec<(u16, Text)> = Vec::new();
+        let mut sparse: Vec<(u16, Sparse)> = Vec::new();
         for (at, (&old, offset)) in from.iter().zip(0..=u16::MAX).enumerate() {
             let Some(chunk) = self.chunk(old).filter(|chunk| chunk.is_live(old.offset())) else { continue };
             live[at / 64] |= 1 << (at % 64);
@@ -129,10 +131,16 @@ impl Collection {
             if let (Rows::Memory(_), Ok(Some(text))) = (&*rows, chunk.shared_text(old.offset())) {
                 texts.push((offset, text));
             }
+            if let (Rows::Memory(_), Ok(Some(one))) = (&*rows, chunk.shared_sparse(old.offset())) {
+                sparse.push((offset, one));
+            }
         }
         // The names first: they are looked up where the rows were.
         for (at, (&old, offset)) in from.iter().zip(0..=u16::MAX).enumerate() {
             if live[at / 64] >> (at % 64) & 1 == 1 {
+                if let Some(at_ms) = self.expiries.set(old, None) {
+                    self.expiries.set(RowId::new(number, offset), Some(at_ms));
+                }
                 self.pending.move_row(hash_name(rows.name(at)), old, RowId::new(number, offset));
             }
         }
@@ -142,6 +150,9 @@ impl Collection {
         let mut chunk = Chunk { rows, len: from.len(), overlay, closed, growing_index: index, ..empty };
         for (offset, text) in texts {
             chunk.keep_text(offset, text);
+        }
+        for (offset, one) in sparse {
+            chunk.set_sparse(offset, one);
         }
         if chunk.set_live(live) && chunk.live_rows > 0 {
             let at = self.chunks.partition_point(|other| other.number < number);

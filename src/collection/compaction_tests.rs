@@ -75,6 +75,28 @@ fn what_changes_meanwhile_is_changed_in_the_new_chunk() {
 }
 
 #[test]
+fn elements_that_go_by_themselves_do_so_from_the_new_chunk() {
+    let (mut collection, _) = worn(Quantization::Int8);
+    for (name, at_ms) in [("e1", 60), ("e2", 50), ("e4", 70), ("e5", 40)] {
+        assert!(collection.expire_element(name.as_bytes(), Some(at_ms)));
+    }
+    let numbers = plan(&collection, 20);
+    let number = collection.begin_compaction(&numbers);
+    let moved = gather(&collection, &numbers).unwrap();
+    assert!(collection.remove(b"e1"));
+    assert!(collection.expire_element(b"e4", None));
+    assert!(collection.expire_element(b"e5", Some(45)));
+    publish(&mut collection);
+    replace(&mut collection, &numbers, number, moved);
+    assert!(collection.expiries().iter().all(|(row, _)| row.chunk() == number));
+    assert_eq!(collection.expired(100).collect::<Vec<_>>(), ["e5", "e2"]);
+    let mut masked = collection.clone();
+    masked.mask_expired(45);
+    assert_eq!((masked.find(b"e5"), masked.len()), (Found::Absent, collection.len() - 1));
+    assert_eq!(masked.expiries().next_after_ms(45), Some(50));
+}
+
+#[test]
 fn a_chunk_in_which_nothing_lives_goes_away() {
     let (mut collection, model) = worn(Quantization::Int8);
     for name in model.keys() {

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use super::chunk::Chunk;
 use super::columns;
 use super::filter::Filter;
+use super::{Collection, RowId, set_bits};
 
 /// Filters remembered for a chunk.
 const MAX_ENTRIES: usize = 16;
@@ -21,6 +22,17 @@ static NEXT_CHANGE: AtomicU64 = AtomicU64::new(1);
 /// A number that was never given before, for a chunk whose attributes change.
 pub fn next_change() -> u64 {
     NEXT_CHANGE.fetch_add(1, Ordering::Relaxed)
+}
+
+impl Collection {
+    /// The rows that pass a filter, in order.
+    pub fn passing<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = RowId> + 'a {
+        self.chunks.iter().flat_map(move |chunk| {
+            let passing = chunk.filters.passing(chunk, filter, 0, chunk.live.len());
+            let offsets: Vec<u16> = set_bits(&passing).filter_map(|at| u16::try_from(at).ok()).collect();
+            offsets.into_iter().map(|offset| RowId::new(chunk.number, offset))
+        })
+    }
 }
 
 struct Entry {

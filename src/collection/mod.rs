@@ -7,6 +7,7 @@
 pub mod chunk;
 pub mod columns;
 pub mod compaction;
+pub mod expiry;
 pub mod filter;
 pub mod filter_cache;
 mod found;
@@ -19,6 +20,7 @@ pub mod salvage;
 mod scan;
 pub mod sealed;
 pub mod search;
+pub mod sparse;
 #[cfg(test)]
 mod tests;
 pub mod text_search;
@@ -40,6 +42,7 @@ use crate::vector::kernel;
 use crate::vector::quant::{self, Scalars};
 use crate::vector::{Layout, Metric};
 pub use chunk::{Attributes, Chunk, Rows, Text};
+use expiry::Expiries;
 use ids::{Entry, IdTable, PendingIds, hash_name};
 use index::Index;
 
@@ -106,6 +109,10 @@ pub enum Tag {
     TextStarts = 11,
     /// Texts, each with a byte 1 in front; a row without has no byte.
     Texts = 12,
+    /// Where each row's sparse vector begins (u32, one more than rows). Only where a row has one, as is the next.
+    SparseStarts = 13,
+    /// Sparse vectors as `sparse.rs` encodes them, each with a byte 1 in front; a row without has no byte.
+    Sparse = 14,
 }
 
 /// Number of a row in its collection: chunk number << 16 | offset in the chunk.
@@ -280,6 +287,7 @@ pub struct Collection {
     pub model: Option<Arc<ModelId>>,
     /// Its graph, shared by all versions.
     pub index: Arc<Index>,
+    expiries: Expiries,
     ids: Arc<RwLock<IdTable>>,
     pending: PendingIds,
 }
@@ -297,6 +305,7 @@ impl Collection {
             attributes_count: 0,
             model: None,
             index: Arc::default(),
+            expiries: Expiries::default(),
             ids: Arc::default(),
             pending: PendingIds::default(),
         }
@@ -372,6 +381,8 @@ impl Collection {
         match row {
             None => Found::Absent,
             Some(row) if self.chunk(row).is_some_and(|chunk| chunk.is_live(row.offset())) => Found::Row(row),
+            // Its time is over.
+            Some(row) if self.expiries.get(row).is_some() => Found::Absent,
             Some(_) => Found::Stale,
         }
     }
@@ -462,6 +473,9 @@ impl Collection {
             }
             TextChange::Set(value) => value.clone(),
         };
+        // As with the text.
+        let sparse =
+            current.and_then(|row| self.live_chunk(row).shared_sparse(row.offset()).unwrap_or_default());
         let row = self.append(&NewRow {
             codes: &encoded.codes,
             scalars: encoded.scalars,
@@ -488,6 +502,9 @@ impl Collection {
                 }
             }
         }
+        if let Some(sparse) = sparse {
+            self.chunk_mut(row).set_sparse(row.offset(), sparse);
+        }
         current.is_none()
     }
 
@@ -508,6 +525,11 @@ impl Collection {
     }
 
     fn kill(&mut self, row: RowId, had_attributes: bool) {
+        self.expiries.set(row, None);
+        self.kill_row(row, had_attributes);
+    }
+
+    fn kill_row(&mut self, row: RowId, had_attributes: bool) {
         self.attributes_count -= u64::from(had_attributes);
         self.chunk_mut(row).kill(row.offset());
     }
@@ -574,7 +596,7 @@ impl Collection {
         let chunks: usize = self.chunks.iter().map(|chunk| chunk.size_bytes()).sum();
         // Its entry in the map of keys, and the table's own fields.
         const ENTRY_BYTES: usize = 180;
-        let shared = self.table().size_bytes() + self.index.size_bytes();
+        let shared = self.table().size_bytes() + self.index.size_bytes() + self.expiries.size_bytes();
         size_of::<Self>() + ENTRY_BYTES + chunks + self.chunks.capacity() * 8 + shared
     }
 }

@@ -7,6 +7,7 @@ use imbl::OrdMap;
 
 use super::chunk::{Attributes, Text};
 use super::sealed::{Strings, Texts, as_floats};
+use super::sparse::Sparse;
 use super::{Params, Tag};
 use crate::disk::sections::{LazySection, SectionFile};
 use crate::vector::quant::{self, Scalars};
@@ -21,6 +22,8 @@ pub struct SavedView<'a> {
 
 /// An element read from a damaged file.
 pub struct SalvagedRow {
+    /// Where in the chunk it was.
+    pub offset: u16,
     /// Name.
     pub name: Vec<u8>,
     /// Vector.
@@ -29,6 +32,10 @@ pub struct SalvagedRow {
     pub attributes: Option<Attributes>,
     /// Text.
     pub text: Option<Text>,
+    /// Sparse vector, if it has one that can be read.
+    pub sparse: Option<Sparse>,
+    /// When the element goes by itself, unix milliseconds: to be filled in, files of chunks do not say it.
+    pub expires_ms: Option<u64>,
 }
 
 /// What could be read and what not.
@@ -65,10 +72,11 @@ pub fn salvage_rows(
     let vectors = Vectors::open(file, params, view.len);
     let names = Strings::open(file, Tag::NameStarts, Tag::Names, view.len);
     let sealed_attributes = Strings::open(file, Tag::AttributeStarts, Tag::Attributes, view.len);
-    let texts = Texts::open(file, view.len).ok();
+    let texts = Texts::open(file, Tag::TextStarts, Tag::Texts, view.len).ok();
+    let sparse = Texts::open(file, Tag::SparseStarts, Tag::Sparse, view.len).ok().flatten();
     let mut salvage = Salvage::default();
     let live = |at: &usize| view.live.get(at / 64).is_some_and(|word| word & (1 << (at % 64)) != 0);
-    for at in (0..view.len).filter(live) {
+    for (at, offset) in (0..view.len).zip(0..=u16::MAX).filter(|(at, _)| live(at)) {
         let Some(name) = names.as_ref().map(|names| names.get(at).to_vec()) else {
             salvage.unnamed += 1;
             continue;
@@ -77,8 +85,7 @@ pub fn salvage_rows(
             salvage.lost.push(name);
             continue;
         };
-        let changed = u16::try_from(at).ok().and_then(|offset| overlay.get(&offset));
-        let attributes = match (changed, &sealed_attributes) {
+        let attributes = match (overlay.get(&offset), &sealed_attributes) {
             (Some(changed), _) => changed.clone(),
             (None, Some(sealed)) => sealed.get(at).get(1..).map(Attributes::from),
             (None, None) => {
@@ -95,7 +102,8 @@ pub fn salvage_rows(
             salvage.without_text.push(name.clone());
             None
         });
-        salvage.rows.push(SalvagedRow { name, vector, attributes, text });
+        let sparse = sparse.as_ref().and_then(|sparse| sparse.get(at).ok().flatten().map(Sparse::from));
+        salvage.rows.push(SalvagedRow { offset, name, vector, attributes, text, sparse, expires_ms: None });
     }
     salvage
 }

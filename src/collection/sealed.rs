@@ -26,24 +26,30 @@ pub struct SealedRows {
     names: Strings,
     attributes: Strings,
     texts: Option<Texts>,
+    sparse: Option<Texts>,
     text_index: Option<SealedIndex>,
 }
 
-/// Texts: where each begins, verified when the file was opened; the bytes where they are touched.
+/// Texts, or sparse vectors: where each begins, verified when the file was opened; the bytes where they are touched.
 pub(super) struct Texts {
     starts: Bytes,
     bytes: LazySection,
 }
 
 impl Texts {
-    /// The texts of a file with `len` rows: none if it has no section of them; an error if those do not fit together.
-    pub(super) fn open(file: &SectionFile, len: usize) -> Result<Option<Self>, &'static str> {
-        match (file.section(Tag::TextStarts as u32), file.lazy_section(Tag::Texts as u32)) {
+    /// Those in two sections of a file with `len` rows: none if it has neither; an error if they do not fit together.
+    pub(super) fn open(
+        file: &SectionFile,
+        starts: Tag,
+        bytes: Tag,
+        len: usize,
+    ) -> Result<Option<Self>, &'static str> {
+        match (file.section(starts as u32), file.lazy_section(bytes as u32)) {
             (Some(starts), Some(bytes)) if are_sound(&starts, len, bytes.len()) => {
                 Ok(Some(Self { starts, bytes }))
             }
             (None, None) => Ok(None),
-            _ => Err("its texts overlap or are cut"),
+            _ => Err("its texts or sparse vectors overlap or are cut"),
         }
     }
 
@@ -117,7 +123,8 @@ impl SealedRows {
         let strings = |starts: Tag, bytes: Tag| {
             Strings::open(&file, starts, bytes, len).ok_or_else(|| damaged("its strings overlap or are cut"))
         };
-        let texts = Texts::open(&file, len).map_err(damaged)?;
+        let texts = Texts::open(&file, Tag::TextStarts, Tag::Texts, len).map_err(damaged)?;
+        let sparse = Texts::open(&file, Tag::SparseStarts, Tag::Sparse, len).map_err(damaged)?;
         let text_index = SealedIndex::open(&file, len).map_err(damaged)?;
         let codes = section(Tag::Codes);
         if codes.len() != len * shape.code_bytes {
@@ -145,6 +152,7 @@ impl SealedRows {
             names: strings(Tag::NameStarts, Tag::Names)?,
             attributes: strings(Tag::AttributeStarts, Tag::Attributes)?,
             texts,
+            sparse,
             text_index,
             file,
         })
@@ -192,7 +200,8 @@ impl SealedRows {
             Originals::Resident(_) => Vec::new(),
             Originals::Lazy(section) => section.damages(),
         };
-        damages.extend(self.texts.iter().flat_map(|texts| texts.bytes.damages()));
+        let strings = self.texts.iter().chain(&self.sparse);
+        damages.extend(strings.flat_map(|texts| texts.bytes.damages()));
         damages.extend(self.text_index.iter().flat_map(SealedIndex::damages));
         damages
     }
@@ -260,6 +269,19 @@ impl SealedRows {
         Ok(self.texts.as_ref().map_or(Ok(None), |texts| texts.get(offset))?)
     }
 
+    /// The sparse vector sealed with a row.
+    ///
+    /// # Errors
+    /// When the file is damaged there.
+    pub fn sparse(&self, offset: usize) -> Result<Option<&[u8]>, CollectionError> {
+        Ok(self.sparse.as_ref().map_or(Ok(None), |sparse| sparse.get(offset))?)
+    }
+
+    /// Whether a row has a sparse vector.
+    pub fn has_sparse(&self) -> bool {
+        self.sparse.is_some()
+    }
+
     /// The first `len` rows as one run.
     pub fn run(&self, len: usize) -> Run<'_> {
         let originals = match &self.originals {
@@ -300,11 +322,18 @@ pub struct ArraysV2 {
     rows: ArraysV1,
     text_starts: Vec<u32>,
     texts: Vec<u8>,
+    /// In files only: of a partial chunk the state file's entry has them itself.
+    #[rkyv(with = rkyv::with::Skip)]
+    sparse_starts: Vec<u32>,
+    #[rkyv(with = rkyv::with::Skip)]
+    sparse: Vec<u8>,
 }
 
 impl From<ArraysV1> for ArraysV2 {
     fn from(rows: ArraysV1) -> Self {
-        Self { text_starts: vec![0; rows.name_starts.len()], texts: Vec::new(), rows }
+        let starts = vec![0; rows.name_starts.len()];
+        let (texts, sparse) = (Vec::new(), Vec::new());
+        Self { text_starts: starts.clone(), texts, sparse_starts: starts, sparse, rows }
     }
 }
 
@@ -354,6 +383,11 @@ impl ArraysV2 {
             self.texts.extend_from_slice(text);
         }
         self.text_starts.push(u32::try_from(self.texts.len()).map_err(too_long)?);
+        if let Some(sparse) = chunk.sparse(offset)? {
+            self.sparse.push(1);
+            self.sparse.extend_from_slice(sparse);
+        }
+        self.sparse_starts.push(u32::try_from(self.sparse.len()).map_err(too_long)?);
         Ok(())
     }
 
@@ -396,6 +430,10 @@ impl ArraysV2 {
         if !self.texts.is_empty() {
             sections.push(section(Tag::TextStarts, bytemuck::cast_slice(&self.text_starts), false));
             sections.push(section(Tag::Texts, &self.texts, true));
+        }
+        if !self.sparse.is_empty() {
+            sections.push(section(Tag::SparseStarts, bytemuck::cast_slice(&self.sparse_starts), false));
+            sections.push(section(Tag::Sparse, &self.sparse, true));
         }
         sections
     }

@@ -84,7 +84,7 @@ pub(super) fn debug(context: &Arc<Context>, request: &Request) -> Result<Waiting
             }
         }));
     }
-    let snapshot = context.store.snapshot();
+    let snapshot = context.store.snapshot_at(clock::now_ms());
     let digest = |index: usize| {
         let key = crate::store::state::Key::new(request.bytes(index));
         snapshot
@@ -98,7 +98,7 @@ pub(super) fn debug(context: &Arc<Context>, request: &Request) -> Result<Waiting
     Ok(Box::pin(std::future::ready(reply)))
 }
 
-/// Sum of the hashes of all elements (name, vector, attributes, text): the same for equal contents, whatever the order.
+/// Sum of the hashes of all elements (name, vector, attributes, text, sparse vector): the same for equal contents, whatever the order.
 fn digest(collection: &Collection) -> Result<[u8; DIGEST_BYTES], CommandError> {
     let mut sum = [0u8; DIGEST_BYTES];
     for chunk in &collection.chunks {
@@ -113,6 +113,9 @@ fn digest(collection: &Collection) -> Result<[u8; DIGEST_BYTES], CommandError> {
             }
             if let Some(text) = collection.text(row)? {
                 hasher.update(&[2]).update(text);
+            }
+            if let Some(sparse) = collection.sparse(row)? {
+                hasher.update(&[3]).update(sparse);
             }
             let mut carry = 0u16;
             for (total, byte) in sum.iter_mut().zip(hasher.finalize().as_bytes()) {

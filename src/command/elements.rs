@@ -19,11 +19,11 @@ fn reply(reply: Reply) -> Result<Outcome, CommandError> {
     Ok(Outcome::Reply(reply))
 }
 
-fn filter(expression: &[u8]) -> Result<Filter, CommandError> {
+pub(super) fn filter(expression: &[u8]) -> Result<Filter, CommandError> {
     Filter::parse(expression).map_err(|error| CommandError::Text(format!("ERR {error}").into()))
 }
 
-/// `VGET key element [WITHVECTOR] [WITHATTRIBS] [WITHTEXT]`
+/// `VGET key element [WITHVECTOR] [WITHATTRIBS] [WITHTEXT]`: one that goes by itself shows when.
 pub(super) fn vget(call: &Call<'_>) -> Result<Outcome, CommandError> {
     let (mut vector, mut attributes, mut text) = (false, false, false);
     for word in call.request.args().skip(3) {
@@ -39,6 +39,10 @@ pub(super) fn vget(call: &Call<'_>) -> Result<Outcome, CommandError> {
     }
     let Some((collection, row)) = element(call)? else { return reply(Reply::Null) };
     let mut fields = vec![(Reply::text("id"), Reply::bulk(call.request.arg(2)))];
+    if let Some(at_ms) = collection.expiries().get(row) {
+        let at_ms = Reply::Integer(i64::try_from(at_ms).unwrap_or(i64::MAX));
+        fields.push((Reply::text("expires_ms"), at_ms));
+    }
     if vector {
         let vector = collection.vector(row)?;
         let components = vector.iter().map(|&value| Reply::Double(f64::from(value))).collect();
@@ -101,7 +105,7 @@ pub(super) fn vcount(call: &Call<'_>) -> Result<Outcome, CommandError> {
     let Some(collection) = call.collection(1) else { return reply(Reply::Integer(0)) };
     let count = match wanted {
         None => collection.len(),
-        Some(filter) => rows(collection).filter(|&row| filter.matches(collection.attributes(row))).count(),
+        Some(filter) => collection.passing(&filter).count(),
     };
     reply(Reply::Integer(i64::try_from(count).unwrap_or(i64::MAX)))
 }

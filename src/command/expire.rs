@@ -3,14 +3,17 @@
 //! The log holds the moment (unix milliseconds). A key whose time is over is invisible at once; its removal is a change
 //! of its own, made by the next write to it or by [`sweep`].
 
+use bytes::Bytes;
+
 use super::parse::{integer, is_word};
 use super::reply::Reply;
 use super::{Call, CommandError, Outcome, WriteOp, live};
 use crate::clock;
 use crate::store::change::Change;
+use crate::store::state::{Key, NamespaceId};
 use crate::store::{Job, Store, Txn, WriteError};
 
-/// Keys removed in one go.
+/// Keys, and elements of a key, removed in one go.
 const MAX_SWEPT: usize = 1000;
 
 #[derive(Clone, Copy, Default)]
@@ -151,7 +154,7 @@ pub(super) fn pexpiretime(call: &Call<'_>) -> Result<Outcome, CommandError> {
     expiry(call, |at_ms| at_ms)
 }
 
-/// Removes keys whose time is over.
+/// Removes keys and elements whose time is over.
 struct Sweep;
 
 impl Job for Sweep {
@@ -163,15 +166,42 @@ impl Job for Sweep {
             txn.apply(&Change::Drop { namespace, key }, None);
             txn.end_record();
         }
+        let over = txn.view().element_expirations.iter().take_while(|(at_ms, _, _)| *at_ms <= now_ms);
+        let over: Vec<_> = over.take(MAX_SWEPT).cloned().collect();
+        for (_, namespace, key) in over {
+            remove_expired(txn, namespace, &key, now_ms, MAX_SWEPT);
+            txn.end_record();
+        }
     }
 
     fn done(self: Box<Self>, _: Result<(), WriteError>) {}
 }
 
-/// Has the writer remove the keys whose time is over, if there are any. Called every now and then.
+/// Removes a collection's elements whose time is over, `most` of them, by changes as VREM makes them.
+pub(super) fn remove_expired(txn: &mut Txn<'_>, namespace: NamespaceId, key: &Key, now_ms: u64, most: usize) {
+    let Some(collection) = txn.view().get(namespace, key).cloned() else { return };
+    let over: Vec<Bytes> = collection.expired(now_ms).take(most).collect();
+    drop(collection);
+    for element in over {
+        txn.apply(&Change::Remove { namespace, key: key.clone(), element }, None);
+    }
+}
+
+/// Removes all elements whose time is over.
+pub(super) fn remove_all_expired(txn: &mut Txn<'_>, now_ms: u64) {
+    while let Some((at_ms, namespace, key)) = txn.view().element_expirations.get_min().cloned() {
+        if at_ms > now_ms {
+            break;
+        }
+        remove_expired(txn, namespace, &key, now_ms, usize::MAX);
+    }
+}
+
+/// Has the writer remove the keys and elements whose time is over, if there are any. Called every now and then.
 pub fn sweep(store: &Store) {
-    let now_ms = clock::now_ms();
-    if store.snapshot().expirations.get_min().is_some_and(|(at_ms, _, _)| *at_ms <= now_ms) {
+    let (now_ms, snapshot) = (clock::now_ms(), store.snapshot());
+    let keys = snapshot.expirations.get_min().is_some_and(|(at_ms, _, _)| *at_ms <= now_ms);
+    if keys || snapshot.has_expired_elements(now_ms) {
         store.write(Box::new(Sweep));
     }
 }

@@ -8,6 +8,7 @@ pub mod client;
 mod connection;
 mod debug;
 mod docs;
+mod edits;
 mod elements;
 pub mod expire;
 mod index;
@@ -25,6 +26,7 @@ pub mod usage;
 mod vadd;
 mod vcreate;
 mod vectors;
+mod vexpire;
 mod vmodel;
 pub mod vsearch;
 mod vsim;
@@ -239,14 +241,20 @@ fn answer(reply: Reply) -> WriteOp {
     Box::new(|_| reply)
 }
 
-/// The collection of a key on the writer's private state. One whose time is over is removed first.
+/// The collection of a key on the writer's private state. One whose time is over is removed first, as are such elements of
+/// it.
 fn live(txn: &mut Txn<'_>, namespace: NamespaceId, key: &Key) -> Option<Arc<Collection>> {
     let collection = Arc::clone(txn.view().get(namespace, key)?);
-    if collection.expires_ms.is_some_and(|at_ms| at_ms <= clock::now_ms()) {
+    let now_ms = clock::now_ms();
+    if collection.expires_ms.is_some_and(|at_ms| at_ms <= now_ms) {
         txn.apply(&Change::Drop { namespace, key: key.clone() }, None);
         return None;
     }
-    Some(collection)
+    if collection.expiries().next_ms().is_none_or(|at_ms| at_ms > now_ms) {
+        return Some(collection);
+    }
+    expire::remove_expired(txn, namespace, key, now_ms, usize::MAX);
+    txn.view().get(namespace, key).cloned()
 }
 
 /// Something to wait for, such as a checkpoint.
@@ -434,7 +442,7 @@ fn unknown_command(request: &Request) -> CommandError {
 /// Runs a reading command, again on a newer snapshot if the one it had was too old to tell.
 pub fn read(run: ReadHandler, context: &Context, scope: &Scope, request: &Request) -> Outcome {
     loop {
-        let snapshot = context.store.snapshot();
+        let snapshot = context.store.snapshot_at(clock::now_ms());
         let namespace = scope.namespace;
         match run(&Call { context, snapshot: &snapshot, namespace, scope, request, embedded: None }) {
             Ok(outcome) => return outcome,

@@ -11,8 +11,8 @@ use super::request::Request;
 use super::transaction::Verb;
 use super::{CommandError, Handler};
 use super::{
-    acl, admin, api_key, client, connection, debug, docs, elements, expire, index, info, keys, text, vadd,
-    vcreate, vectors, vmodel, vsearch, vsim,
+    acl, admin, api_key, client, connection, debug, docs, edits, elements, expire, index, info, keys, text,
+    vadd, vcreate, vectors, vexpire, vmodel, vsearch, vsim,
 };
 
 /// Which family a command belongs to.
@@ -396,7 +396,7 @@ pub static COMMANDS: &[CommandSpec] = &[
     command!("unwatch", 1, CONNECTION, NO_KEYS, &["transaction"], Transactions, "2.2.0", "O(1)",
         "", "Forgets the watched keys.", Handler::Transaction(Verb::Unwatch)),
     command!("vadd", -5, &["write", "denyoom", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(dimension)",
-        "key [REDUCE dim] (FP32 blob | VALUES n f1 ... fn | TEXT text) element [CAS] [NOQUANT | Q8 | BIN] [EF n] [SETATTR json] [SETTEXT text] [M n]",
+        "key [REDUCE dim] (FP32 blob | VALUES n f1 ... fn | TEXT text) element [CAS] [NOQUANT | Q8 | BIN] [EF n] [SETATTR json] [SETTEXT text] [SETSPARSE n term weight ...] [EX seconds] [M n]",
         "Adds an element to a vector set or replaces its vector.", Handler::Write(vadd::vadd)),
     command!("vcard", 2, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
         "key", "Counts the elements.", Handler::Read(vectors::vcard)),
@@ -405,12 +405,16 @@ pub static COMMANDS: &[CommandSpec] = &[
     command!("vcreate", -4, &["write", "denyoom", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
         "key (DIM d | MODEL name) [METRIC (COSINE | IP | L2)] [NOQUANT | Q8 | BIN] [RAW (YES | NO)] [INDEX (AUTO | FLAT | HNSW)] [M m] [EF ef] [ANALYZER name]",
         "Makes an empty collection.", Handler::Write(vcreate::vcreate)),
+    command!("vdelby", -3, &["write", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(N)",
+        "key (FILTER expr | ALL)", "Removes the elements that pass a filter.", Handler::Write(edits::vdelby)),
     command!("vdim", 2, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
         "key", "Tells the dimension of the vectors.", Handler::Read(vectors::vdim)),
     command!("vemb", -3, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(dimension)",
         "key element [RAW]", "Gives the vector of an element, or its code.", Handler::Read(vectors::vemb)),
     command!("vembed", -2, &["readonly", "module"], NO_KEYS, &["vector", "embedding"], VectorSet, "8.0.0", "O(N) texts",
         "[MODEL name] [ROLE (QUERY | DOCUMENT)] [FP32] text [text ...]", "Gives the vectors of texts.", Handler::Read(text::vembed)),
+    command!("vexpire", 4, &["write", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
+        "key element seconds", "Sets after how many seconds an element goes.", Handler::Write(vexpire::vexpire)),
     command!("vget", -3, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(dimension)",
         "key element [WITHVECTOR] [WITHATTRIBS] [WITHTEXT]", "Gives an element with its vector, attributes and text.", Handler::Read(elements::vget)),
     command!("vgetattr", 3, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
@@ -433,6 +437,8 @@ pub static COMMANDS: &[CommandSpec] = &[
     // Where its keys end is up to their number: what may be a key counts as one.
     command!("vmsearch", -5, &["readonly", "module", "movablekeys"], (2, -1, 1), &["vector"], VectorSet, "8.0.0", "O(N) rows and postings",
         "numkeys key [key ...] clause value [value ...]", "Searches several collections as one.", Handler::Read(vsearch::vmsearch)),
+    command!("vpatchattr", 4, &["write", "denyoom", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
+        "key element json", "Changes the attributes of an element by a merge patch.", Handler::Write(edits::vpatchattr)),
     command!("vrandmember", -2, &["readonly", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(N) for a count, else O(chunks)",
         "key [count]", "Gives random elements.", Handler::Read(elements::vrandmember)),
     command!("vrange", -4, &["readonly", "module"], ONE_KEY, &["vector"], VectorSet, "8.4.0", "O(log N + M) results; more after changes",
@@ -442,13 +448,15 @@ pub static COMMANDS: &[CommandSpec] = &[
     command!("vscan", -3, &["readonly", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(COUNT) a call",
         "key cursor [COUNT n] [FILTER expr]", "Goes over the elements, a page a call.", Handler::Read(elements::vscan)),
     command!("vsearch", -4, &["readonly", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(N) rows and postings",
-        "key (VECTOR (ELE element | FP32 blob | VALUES n v ... | TEXT text) [WEIGHT w] | MATCH text [WEIGHT w] [K1 k1] [B b]) ... [FUSE (RRF [CONSTANT c] | LINEAR [NORM (MINMAX | DBSF | NONE)])] [WINDOW n] [FILTER expr] [LIMIT offset count] [MINSCORE s] [MMR lambda [POOL n]] [BOOST field value weight] [BOOSTTEXT weight] [RERANK model [DEPTH n]] [EXACT] [EF n] [WITHATTRIBS] [WITHTEXT] [WITHVECTORS] [EXPLAIN]",
-        "Finds elements by vectors, words, or both.", Handler::Read(vsearch::vsearch)),
+        "key (VECTOR (ELE element | FP32 blob | VALUES n v ... | TEXT text) [WEIGHT w] | MATCH text [WEIGHT w] [K1 k1] [B b] | SPARSE n term weight ... [WEIGHT w]) ... [FUSE (RRF [CONSTANT c] | LINEAR [NORM (MINMAX | DBSF | NONE)])] [WINDOW n] [FILTER expr] [LIMIT offset count] [MINSCORE s] [MMR lambda [POOL n]] [BOOST field value weight] [BOOSTTEXT weight] [RERANK model [DEPTH n]] [EXACT] [EF n] [WITHATTRIBS] [WITHTEXT] [WITHVECTORS] [EXPLAIN]",
+        "Finds elements by vectors, words, sparse vectors, or several of them.", Handler::Read(vsearch::vsearch)),
     command!("vsetattr", 4, &["write", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
         "key element json", "Sets the attributes of an element.", Handler::Write(vectors::vsetattr)),
     command!("vsim", -4, &["readonly", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(N) rows, shared by waiting searches",
         "key (ELE element | FP32 blob | VALUES n f1 ... fn | TEXT text) [WITHSCORES] [WITHATTRIBS] [COUNT n] [EPSILON d] [EF n] [FILTER expr] [FILTER-EF n] [TRUTH] [NOTHREAD]",
         "Finds the elements most similar to a vector.", Handler::Read(vsim::vsim)),
+    command!("vttl", 3, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
+        "key element", "Tells in how many seconds an element goes.", Handler::Read(vexpire::vttl)),
     command!("watch", -2, CONNECTION, ALL_KEYS, &["transaction"], Transactions, "2.2.0", "O(N) keys",
         "key [key ...]", "Lets EXEC fail if one of the keys changes before it.", Handler::Transaction(Verb::Watch)),
 ];

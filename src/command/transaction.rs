@@ -12,8 +12,8 @@ use super::request::Request;
 use super::session::{Queued, Session, Watched};
 use super::text::{Embedded, may_embed};
 use super::{
-    CommandError, Context, Handler, Outcome, ReadHandler, SessionHandler, Step, Then, Write, WriteOp, read,
-    read_text, text_write,
+    CommandError, Context, Handler, Outcome, ReadHandler, SessionHandler, Step, Then, Write, WriteOp, expire,
+    read, read_text, text_write,
 };
 use crate::access::selector::Denied;
 use crate::clock;
@@ -168,6 +168,7 @@ impl Body {
                 if watched.iter().any(|(key, then)| has_changed(txn.view(), namespace, key, then)) {
                     return Reply::NullArray;
                 }
+                expire::remove_all_expired(txn, clock::now_ms());
                 Reply::Array(parts.into_iter().map(|part| run(part, txn, &scope, &shared)).collect())
             })
         };

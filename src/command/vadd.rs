@@ -8,7 +8,9 @@ use super::parse::{float, integer, integer_within, is_word};
 use super::reply::Reply;
 use super::request::Request;
 use super::text::check_size;
+use super::vexpire::add_expiry;
 use super::{Call, CommandError, WriteOp, live};
+use crate::collection::sparse::{MAX_TERMS, Sparse, encode};
 use crate::collection::{
     AttributeChange, Attributes, Encoded, MAX_ATTRIBUTE_BYTES, MAX_DIMENSION, MAX_ELEMENT_BYTES, Params,
     Text, TextChange,
@@ -70,12 +72,16 @@ struct Add {
     m: Option<u32>,
     attributes: AttributeChange,
     text: TextChange,
+    /// The new sparse vector, if one is given; empty for none.
+    sparse: Option<Sparse>,
+    /// When the element goes by itself, unix milliseconds.
+    expires_ms: Option<u64>,
     /// The model that made the vector.
     model: Option<Arc<ModelId>>,
 }
 
 /// `VADD key [REDUCE dim] (FP32 blob | VALUES n f1 ... fn | TEXT text) element [CAS] [NOQUANT | Q8 | BIN] [EF n]
-/// [SETATTR json] [SETTEXT text] [M n]`
+/// [SETATTR json] [SETTEXT text] [SETSPARSE n term weight ...] [EX seconds] [M n]`
 pub(super) fn vadd(call: &Call<'_>) -> Result<WriteOp, CommandError> {
     check_memory(call)?;
     let add = parse(call)?;
@@ -141,6 +147,8 @@ fn parse(call: &Call<'_>) -> Result<Add, CommandError> {
         m: None,
         attributes: AttributeChange::Keep,
         text,
+        sparse: None,
+        expires_ms: None,
         model,
     };
     options(request, next + 1, &mut add)?;
@@ -170,6 +178,12 @@ fn options(request: &Request, mut next: usize, add: &mut Add) -> Result<(), Comm
                 add.m = Some(m.ok_or(CommandError::text("ERR invalid M"))?);
             } else if is_word(word, "SETATTR") {
                 add.attributes = AttributeChange::Set(Some(attributes(value)?));
+            } else if is_word(word, "SETSPARSE") {
+                let (sparse, after) = sparse(request, next - 1)?;
+                add.sparse = Some(sparse);
+                next = after;
+            } else if is_word(word, "EX") {
+                add.expires_ms = Some(add_expiry(value)?);
             } else if is_word(word, "SETTEXT") {
                 check_size(value)?;
                 add.text = TextChange::Set((!value.is_empty()).then(|| Text::from(value)));
@@ -179,6 +193,22 @@ fn options(request: &Request, mut next: usize, add: &mut Add) -> Result<(), Comm
         }
     }
     Ok(())
+}
+
+/// Reads `n term weight ...` at an argument. Gives the sparse vector and the argument after it.
+pub(super) fn sparse(request: &Request, at: usize) -> Result<(Sparse, usize), CommandError> {
+    const BAD_SPARSE: CommandError = CommandError::text("ERR invalid sparse vector specification");
+    let most = MAX_TERMS as i64;
+    let count = request.get(at).and_then(|count| integer_within(count, 0, most));
+    let count = count.and_then(|count| usize::try_from(count).ok()).ok_or(BAD_SPARSE)?;
+    let end = at + 1 + 2 * count;
+    if end > request.len() {
+        return Err(BAD_SPARSE);
+    }
+    let terms = (at + 1..end).step_by(2).map(|at| Some((request.arg(at), component(request.arg(at + 1))?)));
+    let terms: Option<Vec<(&[u8], f32)>> = terms.collect();
+    let sparse = encode(terms.ok_or(BAD_SPARSE)?);
+    Ok((sparse.map_err(|error| CommandError::Text(format!("ERR {error}").into()))?, end))
 }
 
 /// Attributes to keep.
@@ -256,10 +286,26 @@ fn write(
         check_model(add.model.as_deref(), existing.model.as_deref())?;
         params = existing.params;
     }
-    let Add { vector, element, attributes, text, model, .. } = add;
+    let Add { vector, element, attributes, text, sparse, expires_ms, model, .. } = add;
     let attributes = stored(txn, namespace, &key, &element, attributes);
+    let sparse = sparse.map(|sparse| Change::SetSparse {
+        namespace,
+        key: key.clone(),
+        element: element.clone(),
+        sparse,
+    });
+    let expiry = expires_ms.map(|at_ms| Change::ExpireElement {
+        namespace,
+        key: key.clone(),
+        element: element.clone(),
+        at_ms: Some(at_ms),
+    });
     let change = Change::Add { namespace, key, params, element, vector, attributes, text, model };
-    Ok(txn.apply(&change, Some(encoded)) == Applied::Yes)
+    let added = txn.apply(&change, Some(encoded)) == Applied::Yes;
+    for change in sparse.iter().chain(&expiry) {
+        txn.apply(change, None);
+    }
+    Ok(added)
 }
 
 /// A text's vector belongs into a collection of the same model only.

@@ -13,7 +13,7 @@ use super::state::{Key, NamespaceId, Snapshot};
 use super::users::Users;
 use crate::collection::salvage::{Salvage, SavedView, salvage_rows};
 use crate::collection::sealed::{ArraysV1, ArraysV2, SealedRows};
-use crate::collection::{Attributes, Chunk, Collection, Params, Rows};
+use crate::collection::{Attributes, Chunk, Collection, Params, RowId, Rows};
 use crate::disk::Disk;
 use crate::disk::sections::SectionFile;
 use crate::embed::ModelId;
@@ -31,7 +31,7 @@ struct HeadV1 {
 struct HeadV2 {
     stamp: u64,
     next_uid: u64,
-    /// Version of the other entries: 2.
+    /// Version of the other entries: 2 to 4.
     version: u64,
 }
 
@@ -47,7 +47,39 @@ struct HeadV3 {
 }
 
 /// Version of the entries written.
-pub const VERSION: u64 = 2;
+pub const VERSION: u64 = 4;
+
+#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct CollectionV4 {
+    base: CollectionV3,
+    /// Sparse vectors of rows that are not in files.
+    sparse: Vec<(u64, Vec<u8>)>,
+}
+
+impl From<CollectionV3> for CollectionV4 {
+    fn from(base: CollectionV3) -> Self {
+        Self { base, sparse: Vec::new() }
+    }
+}
+
+impl From<CollectionV2> for CollectionV4 {
+    fn from(base: CollectionV2) -> Self {
+        CollectionV3::from(base).into()
+    }
+}
+
+#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct CollectionV3 {
+    base: CollectionV2,
+    /// When elements go by themselves: their row, and unix milliseconds.
+    expiries: Vec<(u64, u64)>,
+}
+
+impl From<CollectionV2> for CollectionV3 {
+    fn from(base: CollectionV2) -> Self {
+        Self { base, expiries: Vec::new() }
+    }
+}
 
 #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 struct CollectionV2 {
@@ -156,7 +188,7 @@ pub fn encode_collection(
 ) -> Result<Vec<u8>, StoreError> {
     let chunks: Result<Vec<_>, StoreError> =
         collection.chunks.iter().map(|chunk| archive_chunk(chunk, &collection.params)).collect();
-    encode(&CollectionV2 {
+    let base = CollectionV2 {
         namespace: namespace.0,
         key: key.name().to_vec(),
         uid: collection.uid,
@@ -166,7 +198,13 @@ pub fn encode_collection(
         model: collection.model.as_ref().map(|model| (model.name.clone(), model.hash)),
         next_chunk: collection.next_chunk,
         chunks: chunks?,
-    })
+    };
+    let expiries = collection.expiries().iter().map(|(row, at_ms)| (row.0, at_ms)).collect();
+    let sparse = collection.chunks.iter().flat_map(|chunk| {
+        let of_live = chunk.sparse.iter().filter(|(offset, _)| chunk.is_live(**offset));
+        of_live.map(|(offset, sparse)| (RowId::new(chunk.number, *offset).0, sparse.to_vec()))
+    });
+    encode(&CollectionV4 { base: CollectionV3 { base, expiries }, sparse: sparse.collect() })
 }
 
 fn bounded(value: usize) -> u32 {
@@ -215,14 +253,13 @@ impl<'a> Restorer<'a> {
             return Ok(());
         };
         let collection = decode_collection(*version, entry)?;
-        let namespace = NamespaceId(collection.namespace);
-        let key = Key::new(collection.key.clone().into());
-        if !(self.least_uid..snapshot.next_uid).contains(&collection.uid)
-            || snapshot.get(namespace, &key).is_some()
-        {
+        let namespace = NamespaceId(collection.base.base.namespace);
+        let key = Key::new(collection.base.base.key.clone().into());
+        let uid = collection.base.base.uid;
+        if !(self.least_uid..snapshot.next_uid).contains(&uid) || snapshot.get(namespace, &key).is_some() {
             return Err(StoreError::State("two of its collections are the same".to_owned()));
         }
-        self.least_uid = collection.uid + 1;
+        self.least_uid = uid + 1;
         let collection = restore_collection(self.disk, self.load, collection)?;
         snapshot.insert(namespace, key, Arc::new(collection));
         Ok(())
@@ -260,7 +297,7 @@ pub fn restore_head(entry: &[u8]) -> Result<(Snapshot, u64), StoreError> {
     } else {
         rkyv::from_bytes::<HeadV3, rancor::Error>(entry).map_err(unreadable)?
     };
-    if head.version != VERSION {
+    if !(2..=VERSION).contains(&head.version) {
         return Err(StoreError::State(format!("its entries are of version {}", head.version)));
     }
     let mut snapshot = Snapshot::at(head.stamp, head.next_uid);
@@ -268,10 +305,12 @@ pub fn restore_head(entry: &[u8]) -> Result<(Snapshot, u64), StoreError> {
     Ok((snapshot, head.version))
 }
 
-fn decode_collection(version: u64, entry: &[u8]) -> Result<CollectionV2, StoreError> {
+fn decode_collection(version: u64, entry: &[u8]) -> Result<CollectionV4, StoreError> {
     let collection = match version {
-        1 => rkyv::from_bytes::<CollectionV1, rancor::Error>(entry).map(CollectionV2::from),
-        _ => rkyv::from_bytes::<CollectionV2, rancor::Error>(entry),
+        1 => rkyv::from_bytes::<CollectionV1, rancor::Error>(entry).map(|old| CollectionV2::from(old).into()),
+        2 => rkyv::from_bytes::<CollectionV2, rancor::Error>(entry).map(CollectionV4::from),
+        3 => rkyv::from_bytes::<CollectionV3, rancor::Error>(entry).map(CollectionV4::from),
+        _ => rkyv::from_bytes::<CollectionV4, rancor::Error>(entry),
     };
     collection.map_err(unreadable)
 }
@@ -279,33 +318,37 @@ fn decode_collection(version: u64, entry: &[u8]) -> Result<CollectionV2, StoreEr
 fn restore_collection(
     disk: &dyn Disk,
     load: &LoadStats,
-    archived: CollectionV2,
+    archived: CollectionV4,
 ) -> Result<Collection, StoreError> {
-    let params = archived.params.params();
+    let base = &archived.base.base;
+    let params = base.params.params();
     let params =
         params.ok_or_else(|| StoreError::State("a collection's parameters are not known".to_owned()))?;
-    let mut chunks = Vec::with_capacity(archived.chunks.len());
-    for chunk in &archived.chunks {
+    let mut chunks = Vec::with_capacity(base.chunks.len());
+    for chunk in &base.chunks {
         chunks.push(restore_chunk(disk, chunk, &params)?);
         if let RowsV2::Sealed { file, .. } = &chunk.rows {
             load.add(disk.len_bytes(file)?);
         }
     }
     if !chunks.is_sorted_by(|a, b| a.number < b.number)
-        || chunks.last().is_some_and(|last| last.number >= archived.next_chunk)
+        || chunks.last().is_some_and(|last| last.number >= base.next_chunk)
     {
         return Err(StoreError::State("a collection's chunks are out of order".to_owned()));
     }
     Ok(archived.with_chunks(params, chunks))
 }
 
-impl CollectionV2 {
+impl CollectionV4 {
     fn with_chunks(&self, params: Params, chunks: Vec<Chunk>) -> Collection {
-        let mut collection = Collection::restore(self.uid, params, chunks, self.next_chunk);
-        collection.stamp = self.stamp;
-        collection.expires_ms = self.expires_ms;
+        let base = &self.base.base;
+        let mut collection = Collection::restore(base.uid, params, chunks, base.next_chunk);
+        collection.stamp = base.stamp;
+        collection.expires_ms = base.expires_ms;
+        collection.restore_sparse(self.sparse.iter().map(|(row, sparse)| (RowId(*row), &sparse[..])));
+        collection.restore_expiries(self.base.expiries.iter().map(|(row, at_ms)| (RowId(*row), *at_ms)));
         let model = |(name, hash): &(String, [u8; 32])| Arc::new(ModelId { name: name.clone(), hash: *hash });
-        collection.model = self.model.as_ref().map(model);
+        collection.model = base.model.as_ref().map(model);
         collection
     }
 }
@@ -375,16 +418,17 @@ pub fn salvage_collection(
     entry: &[u8],
 ) -> Result<SalvagedCollection, StoreError> {
     let archived = decode_collection(version, entry)?;
-    let params = archived.params.params();
+    let (base, expiries) = (&archived.base.base, &archived.base.expiries);
+    let params = base.params.params();
     let params =
         params.ok_or_else(|| StoreError::State("a collection's parameters are not known".to_owned()))?;
     let (mut chunks, mut damaged, mut files): (Vec<Chunk>, _, _) = (Vec::new(), Vec::new(), Vec::new());
-    for chunk in &archived.chunks {
+    for chunk in &base.chunks {
         if let RowsV2::Sealed { file, .. } = &chunk.rows {
             files.push(file.clone());
         }
         let in_order =
-            chunks.last().is_none_or(|last| last.number < chunk.number) && chunk.number < archived.next_chunk;
+            chunks.last().is_none_or(|last| last.number < chunk.number) && chunk.number < base.next_chunk;
         let errors = match restore_chunk(disk, chunk, &params) {
             Ok(_) if !in_order => {
                 vec![StoreError::State("a collection's chunks are out of order".to_owned())]
@@ -398,11 +442,17 @@ pub fn salvage_collection(
             },
             Err(error) => vec![error],
         };
-        damaged.push(salvage_chunk(disk, state_file, chunk, &params, errors));
+        let mut chunk_left = salvage_chunk(disk, state_file, chunk, &params, errors);
+        for row in &mut chunk_left.salvage.rows {
+            let number = RowId::new(chunk.number, row.offset).0;
+            let known = expiries.binary_search_by_key(&number, |(row, _)| *row);
+            row.expires_ms = known.ok().map(|at| expiries[at].1);
+        }
+        damaged.push(chunk_left);
     }
     Ok(SalvagedCollection {
-        namespace: NamespaceId(archived.namespace),
-        key: Key::new(archived.key.clone().into()),
+        namespace: NamespaceId(base.namespace),
+        key: Key::new(base.key.clone().into()),
         collection: archived.with_chunks(params, chunks),
         damaged,
         files,

@@ -16,6 +16,8 @@
 //! | 8 rename | key, new key |
 //! | 9 add with text | key, parameters, element, attributes, text, model, f32s |
 //! | 10 create with model | key, parameters, model |
+//! | 11 expire element | key, element, unix milliseconds u64, 0 for never |
+//! | 12 set sparse vector | key, element, the sparse vector as `collection/sparse.rs` encodes it, empty for none |
 //! | 32 to 36 | users and namespaces: `users.rs` |
 //!
 //! `attributes` and `text` are a byte: 0 keep, 1 remove, 2 a byte string follows. `model` is a byte: 0 none, 1 its name as
@@ -29,6 +31,7 @@ use thiserror::Error;
 use super::params::{PARAMS_BYTES, ParamsV1};
 use super::state::{Key, NamespaceId};
 use super::users::{self, UserChange};
+use crate::collection::sparse::{Sparse, is_sound};
 use crate::collection::{AttributeChange, Attributes, Params, Text, TextChange};
 use crate::embed::ModelId;
 
@@ -103,6 +106,28 @@ pub enum Change {
         key: Key,
         /// Unix milliseconds; `None`: never.
         at_ms: Option<u64>,
+    },
+    /// Sets when an element goes by itself.
+    ExpireElement {
+        /// Where.
+        namespace: NamespaceId,
+        /// Collection.
+        key: Key,
+        /// Name.
+        element: Bytes,
+        /// Unix milliseconds; `None`: never.
+        at_ms: Option<u64>,
+    },
+    /// Gives an element that has just been added a sparse vector, in place of the one it had.
+    SetSparse {
+        /// Where.
+        namespace: NamespaceId,
+        /// Collection.
+        key: Key,
+        /// Name.
+        element: Bytes,
+        /// The new one; empty means none.
+        sparse: Sparse,
     },
     /// Gives a collection another key, in place of what had it.
     Rename {
@@ -184,6 +209,8 @@ impl Change {
             | Self::Drop { key, .. }
             | Self::Create { key, .. }
             | Self::Expire { key, .. }
+            | Self::ExpireElement { key, .. }
+            | Self::SetSparse { key, .. }
             | Self::Rename { key, .. } => Some(key),
             Self::Flush { .. } | Self::Users(_) => None,
         }
@@ -238,6 +265,18 @@ impl Change {
                 head(7, namespace);
                 put_bytes(out, key.name());
                 out.extend_from_slice(&at_ms.unwrap_or(0).to_le_bytes());
+            }
+            Self::ExpireElement { namespace, key, element, at_ms } => {
+                head(11, namespace);
+                put_bytes(out, key.name());
+                put_bytes(out, element);
+                out.extend_from_slice(&at_ms.unwrap_or(0).to_le_bytes());
+            }
+            Self::SetSparse { namespace, key, element, sparse } => {
+                head(12, namespace);
+                put_bytes(out, key.name());
+                put_bytes(out, element);
+                put_bytes(out, sparse);
             }
             Self::Rename { namespace, key, to } => {
                 head(8, namespace);
@@ -378,6 +417,17 @@ impl<'a> Reader<'a> {
                 let (key, at_ms) = (self.key()?, self.u64()?);
                 Change::Expire { namespace, key, at_ms: (at_ms > 0).then_some(at_ms) }
             }
+            11 => {
+                let (key, element, at_ms) = (self.key()?, self.element()?, self.u64()?);
+                Change::ExpireElement { namespace, key, element, at_ms: (at_ms > 0).then_some(at_ms) }
+            }
+            12 => {
+                let (key, element, sparse) = (self.key()?, self.element()?, self.bytes()?);
+                if !is_sound(sparse) {
+                    return Err(PayloadError("a sparse vector is not sound"));
+                }
+                Change::SetSparse { namespace, key, element, sparse: sparse.into() }
+            }
             users::FIRST_KIND..=users::LAST_KIND => Change::Users(UserChange::decode(kind, namespace, self)?),
             8 => Change::Rename { namespace, key: self.key()?, to: self.key()? },
             _ => return Err(PayloadError("a change is of an unknown kind")),
@@ -433,6 +483,14 @@ mod tests {
                 model.clone(),
             ),
             Change::SetAttributes { namespace, key: key.clone(), element: element.clone(), attributes: None },
+            Change::ExpireElement { namespace, key: key.clone(), element: element.clone(), at_ms: Some(9) },
+            Change::ExpireElement { namespace, key: key.clone(), element: element.clone(), at_ms: None },
+            Change::SetSparse {
+                namespace,
+                key: key.clone(),
+                element: element.clone(),
+                sparse: crate::collection::sparse::encode(vec![(b"b", 1.0), (b"a", 0.5)]).unwrap(),
+            },
             Change::Remove { namespace, key: key.clone(), element },
             Change::Create { namespace, key: key.clone(), params, model: None },
             Change::Create { namespace, key: key.clone(), params, model },

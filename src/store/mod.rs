@@ -29,7 +29,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
@@ -84,6 +84,7 @@ pub enum StoreError {
 /// The store. Dropping it stops its threads; [`Store::stop`] does so in order.
 pub struct Store {
     published: Arc<ArcSwap<Snapshot>>,
+    masked: ArcSwapOption<Masked>,
     writer: Sender<Message>,
     maintenance: Sender<Task>,
     executor: Executor,
@@ -95,6 +96,15 @@ pub struct Store {
     /// Whether nothing on disk may be changed. Jobs are not refused: that is up to those who send them.
     pub read_only: bool,
     load: Arc<LoadStats>,
+}
+
+/// What readers see of a snapshot some of whose elements' time is over.
+struct Masked {
+    base: Arc<Snapshot>,
+    from_ms: u64,
+    /// Until the next element's time is over.
+    until_ms: u64,
+    snapshot: Arc<Snapshot>,
 }
 
 /// Tells how the start went.
@@ -143,6 +153,7 @@ impl Store {
         ];
         let store = Self {
             published,
+            masked: ArcSwapOption::empty(),
             writer,
             maintenance,
             executor: Executor::start(search_threads(config), Arc::clone(metrics)),
@@ -159,6 +170,29 @@ impl Store {
     /// Everything as it was last published.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.published.load_full()
+    }
+
+    /// Like [`Self::snapshot`], without the elements whose time is over. Does not wait for the writer to remove them: what
+    /// readers see until then is made once and shared.
+    pub fn snapshot_at(&self, now_ms: u64) -> Arc<Snapshot> {
+        let base = self.snapshot();
+        if !base.has_expired_elements(now_ms) {
+            if self.masked.load().is_some() {
+                self.masked.store(None);
+            }
+            return base;
+        }
+        if let Some(masked) = &*self.masked.load()
+            && Arc::ptr_eq(&masked.base, &base)
+            && (masked.from_ms..masked.until_ms).contains(&now_ms)
+        {
+            return Arc::clone(&masked.snapshot);
+        }
+        let (snapshot, until_ms) = base.masked(now_ms);
+        let snapshot = Arc::new(snapshot);
+        let masked = Masked { base, from_ms: now_ms, until_ms, snapshot: Arc::clone(&snapshot) };
+        self.masked.store(Some(Arc::new(masked)));
+        snapshot
     }
 
     /// Gives the writer a job. It is told if there is no writer any more.

@@ -102,6 +102,8 @@ pub struct Snapshot {
     pub users: Users,
     /// What each namespace holds.
     totals: OrdMap<NamespaceId, Totals>,
+    /// Collections that have elements which go by themselves: when the first of each does, and where it is.
+    pub element_expirations: OrdSet<(u64, NamespaceId, Key)>,
 }
 
 impl Snapshot {
@@ -116,6 +118,7 @@ impl Snapshot {
             self.expirations.insert((at_ms, namespace, key.clone()));
         }
         self.count(namespace, collection.params.layout.dim, 0, collection.len());
+        self.note_element_expiry(namespace, &key, None, collection.expiries().next_ms());
         self.keyspaces.entry(namespace).or_default().insert(key, collection);
     }
 
@@ -137,6 +140,46 @@ impl Snapshot {
         if *totals == Totals::default() {
             self.totals.remove(&namespace);
         }
+    }
+
+    fn note_element_expiry(
+        &mut self,
+        namespace: NamespaceId,
+        key: &Key,
+        before: Option<u64>,
+        now: Option<u64>,
+    ) {
+        if let Some(at_ms) = before.filter(|_| before != now) {
+            self.element_expirations.remove(&(at_ms, namespace, key.clone()));
+        }
+        if let Some(at_ms) = now.filter(|_| before != now) {
+            self.element_expirations.insert((at_ms, namespace, key.detached()));
+        }
+    }
+
+    /// Whether elements' time is over that are still there.
+    pub fn has_expired_elements(&self, now_ms: u64) -> bool {
+        self.element_expirations.get_min().is_some_and(|(at_ms, _, _)| *at_ms <= now_ms)
+    }
+
+    /// The same without the elements whose time is over, for readers; and until when it stays the same (unix
+    /// milliseconds).
+    pub fn masked(&self, now_ms: u64) -> (Self, u64) {
+        let (mut masked, mut until_ms) = (self.clone(), u64::MAX);
+        for (at_ms, namespace, key) in &self.element_expirations {
+            if *at_ms > now_ms {
+                until_ms = until_ms.min(*at_ms);
+                break;
+            }
+            let Some(keys) = masked.keyspaces.get_mut(namespace) else { continue };
+            let Some(collection) = keys.get_mut(key) else { continue };
+            until_ms = until_ms.min(collection.expiries().next_after_ms(now_ms).unwrap_or(u64::MAX));
+            Arc::make_mut(collection).mask_expired(now_ms);
+            if collection.is_empty() && !collection.params.declared {
+                keys.remove(key);
+            }
+        }
+        (masked, until_ms)
     }
 
     /// Whether a key has been removed after that change, as far as is still known: if not, it may have been.
@@ -293,6 +336,20 @@ impl State {
                 });
                 Applied::from(set == Some(true))
             }
+            Change::ExpireElement { namespace, key, element, at_ms } => {
+                let set = self.change_rows(*namespace, key, |collection| {
+                    let set = collection.expire_element(element, *at_ms);
+                    (set, set)
+                });
+                Applied::from(set == Some(true))
+            }
+            Change::SetSparse { namespace, key, element, sparse } => {
+                let set = self.change_rows(*namespace, key, |collection| {
+                    let set = collection.set_sparse(element, sparse);
+                    (set, set)
+                });
+                Applied::from(set == Some(true))
+            }
             Change::Create { namespace, key, params, model } => {
                 let missing = self.snapshot.get(*namespace, key).is_none();
                 if missing {
@@ -350,6 +407,7 @@ impl State {
             self.snapshot.expirations.remove(&(at_ms, namespace, key.clone()));
         }
         self.snapshot.count(namespace, taken.params.layout.dim, taken.len(), 0);
+        self.snapshot.note_element_expiry(namespace, key, taken.expiries().next_ms(), None);
         Some(taken)
     }
 
@@ -395,10 +453,13 @@ impl State {
         let stamp = self.snapshot.stamp;
         let collection = self.collection_mut(namespace, key)?;
         let (dim, before) = (collection.params.layout.dim, collection.len());
+        let due_before = collection.expiries().next_ms();
         let (changed, result) = act(collection);
         let after = collection.len();
         if changed {
             collection.stamp = stamp;
+            let now = collection.expiries().next_ms();
+            self.snapshot.note_element_expiry(namespace, key, due_before, now);
             self.touched.insert((namespace, key.clone()));
         }
         self.snapshot.count(namespace, dim, before, after);

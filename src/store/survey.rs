@@ -17,6 +17,7 @@ use super::change::{self, Change};
 use super::recovery::PUBLISH_EVERY_RECORDS;
 use super::state::{Key, NamespaceId, Snapshot, State};
 use super::{StoreError, archive::DamagedChunk};
+use crate::collection::sparse::is_sound;
 use crate::collection::{AttributeChange, Collection, Found, RowId, TextChange, live_offsets};
 use crate::disk::format::{CHUNK_FOLDER, MANIFEST_FILE, is_chunk_name, parse_log_name, parse_state_name};
 use crate::disk::manifest::{self, Manifest};
@@ -330,17 +331,30 @@ impl Surveyor<'_> {
             return;
         };
         for row in chunk.salvage.rows {
+            let element = Bytes::from(row.name);
+            let name = element.clone();
+            let expiry = Change::ExpireElement {
+                namespace,
+                key: key.clone(),
+                element: element.clone(),
+                at_ms: row.expires_ms,
+            };
             let change = Change::Add {
                 namespace,
                 key: key.clone(),
                 params,
-                element: row.name.into(),
+                element,
                 vector: row.vector,
                 attributes: AttributeChange::Set(row.attributes),
                 text: TextChange::Set(row.text),
                 model: None,
             };
             self.state.apply(&change, None);
+            self.state.apply(&expiry, None);
+            if let Some(sparse) = row.sparse.filter(|sparse| is_sound(sparse)) {
+                self.state
+                    .apply(&Change::SetSparse { namespace, key: key.clone(), element: name, sparse }, None);
+            }
         }
         if self
             .state

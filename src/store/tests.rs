@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use super::change::Change;
 use super::state::{Applied, Key, NamespaceId};
 use super::*;
+use crate::collection::sparse::{SparseRequest, encode};
 use crate::collection::{AttributeChange, Attributes, Collection, Found, Params, Rows, Text, TextChange};
 use crate::config::Fsync;
 use crate::disk::RealDisk;
@@ -454,4 +455,104 @@ fn dead_rows_are_given_back_in_memory_and_on_disk() {
     let store = open(folder.path(), true);
     assert_eq!(store.load().records.load(Ordering::Relaxed), 0);
     check(&store, &model);
+}
+
+fn goes(name: &str, element: &str, at_ms: u64) -> Change {
+    let element = Bytes::copy_from_slice(element.as_bytes());
+    Change::ExpireElement { namespace: NAMESPACE, key: key(name), element, at_ms: Some(at_ms) }
+}
+
+#[test]
+fn elements_whose_time_is_over_are_hidden_at_once_and_stay_so_after_a_restart() {
+    let disk = SimDisk::new();
+    let seen = |store: &Store, now_ms: u64, element: &str| {
+        let snapshot = store.snapshot_at(now_ms);
+        let found =
+            snapshot.get(NAMESPACE, &key("k")).map(|found| (found.find(element.as_bytes()), found.len()));
+        match found {
+            Some((Found::Row(_), len)) => (true, len),
+            Some((Found::Absent, len)) => (false, len),
+            Some((Found::Stale, _)) => panic!("nothing newer is published"),
+            None => (false, 0),
+        }
+    };
+    let open = |disk: &SimDisk| super::tests_crash::open(disk, Fsync::Always).unwrap();
+    let store = open(&disk);
+    let text = |element: &str| add("k", element, 1, Some("text".to_owned()));
+    super::tests_crash::write_all(
+        &store,
+        &[text("a"), goes("k", "a", 100), text("b"), goes("k", "b", 200), text("c")],
+    )
+    .unwrap();
+    for checkpointed in [false, true] {
+        assert_eq!(seen(&store, 99, "a"), (true, 3));
+        assert_eq!(seen(&store, 100, "a"), (false, 2));
+        assert_eq!(seen(&store, 100, "b"), (true, 2));
+        assert_eq!(seen(&store, 200, "b"), (false, 1));
+        assert_eq!(seen(&store, 150, "b"), (true, 2));
+        assert_eq!(seen(&store, 0, "a"), (true, 3));
+        assert_eq!(store.snapshot_at(300).get(NAMESPACE, &key("k")).unwrap().attributes_count, 1);
+        if !checkpointed {
+            store.checkpoint().unwrap();
+        }
+    }
+    write_one(&store, goes("k", "c", 300));
+    assert!(store.snapshot_at(300).get(NAMESPACE, &key("k")).is_none());
+    assert_eq!(store.snapshot_at(300).key_count(NAMESPACE), 0);
+    // A new vector stays, and a removal is the end of it.
+    write_one(&store, add("k", "a", 2, None));
+    write_one(&store, Change::Remove { namespace: NAMESPACE, key: key("k"), element: "b".into() });
+    for seed in 0..4 {
+        let store = open(&disk.image().after_power_cut(seed));
+        assert_eq!((seen(&store, 299, "a"), seen(&store, 300, "a")), ((true, 2), (true, 1)));
+        assert_eq!((seen(&store, 299, "c"), seen(&store, 300, "c")), ((true, 2), (false, 1)));
+        assert_eq!(seen(&store, 0, "b"), (false, 2));
+    }
+}
+
+#[test]
+fn sparse_vectors_are_found_in_sealed_chunks_after_a_restart_and_a_compaction() {
+    let disk = SimDisk::new();
+    let found = |store: &Store| {
+        let collection = Arc::clone(store.snapshot().get(NAMESPACE, &key("k")).unwrap());
+        let query = encode(vec![(b"common", 1.0), (b"t3", 2.0), (b"t5", 0.25)]).unwrap();
+        let request = SparseRequest { collection: Arc::clone(&collection), query, count: 300, filter: None };
+        let name = |row| String::from_utf8(collection.name(row).to_vec()).unwrap();
+        let hits = request.run().unwrap();
+        hits.into_iter().map(|(score, row)| (score, name(row))).collect::<Vec<_>>()
+    };
+    let store = super::tests_crash::open(&disk, Fsync::Always).unwrap();
+    for at in 0..300u16 {
+        let element = format!("e{at}");
+        let term = format!("t{}", at % 7);
+        let sparse = encode(vec![(b"common", f32::from(at) / 8.0), (term.as_bytes(), 1.5)]).unwrap();
+        let change = Change::SetSparse {
+            namespace: NAMESPACE,
+            key: key("k"),
+            element: element.clone().into(),
+            sparse,
+        };
+        super::tests_crash::write_all(&store, &[add("k", &element, at.into(), None), change]).unwrap();
+    }
+    store.checkpoint().unwrap();
+    let sealed = |store: &Store| {
+        let snapshot = store.snapshot();
+        let chunks = &snapshot.get(NAMESPACE, &key("k")).unwrap().chunks;
+        chunks.iter().filter(|chunk| matches!(*chunk.rows, Rows::Sealed(_))).count()
+    };
+    assert!(sealed(&store) > 0);
+    let before = found(&store);
+    assert_eq!(before.len(), 300);
+    for at in (0..300).step_by(2) {
+        let element = Bytes::from(format!("e{at}"));
+        write_one(&store, Change::Remove { namespace: NAMESPACE, key: key("k"), element });
+    }
+    let kept: Vec<_> =
+        before.into_iter().filter(|(_, name)| name.ends_with(['1', '3', '5', '7', '9'])).collect();
+    assert_eq!(found(&store), kept);
+    store.checkpoint().unwrap();
+    assert_eq!(found(&store), kept);
+    store.stop().unwrap();
+    let store = super::tests_crash::open(&disk.image().after_power_cut(1), Fsync::Always).unwrap();
+    assert_eq!(found(&store), kept);
 }

@@ -10,6 +10,7 @@ use super::change::Change;
 use super::state::{Key, Snapshot};
 use super::tests::{NAMESPACE, add, key, write};
 use super::*;
+use crate::collection::sparse::encode;
 use crate::collection::{AttributeChange, Attributes, RowId, TextChange, live_offsets};
 use crate::config::Fsync;
 use crate::disk::sim::{Fault, Moment, SimDisk};
@@ -28,8 +29,8 @@ const RESUME_TRIES: u32 = 10_000;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Content(BTreeMap<Bytes, KeyContent>);
 
-/// Vector, attributes and text.
-type Element = (Vec<f32>, Option<Vec<u8>>, Option<Vec<u8>>);
+/// Vector, attributes, text, when it goes, and its sparse vector.
+type Element = (Vec<f32>, Option<Vec<u8>>, Option<Vec<u8>>, Option<u64>, Vec<u8>);
 
 #[derive(Clone, Debug, Default, PartialEq)]
 struct KeyContent {
@@ -58,7 +59,10 @@ impl Content {
                     let attributes = collection.attributes(row).map(<[u8]>::to_vec);
                     let name = Bytes::copy_from_slice(collection.name(row));
                     let text = collection.text(row)?.map(<[u8]>::to_vec);
-                    content.elements.insert(name, (collection.vector(row)?.into_owned(), attributes, text));
+                    let vector = collection.vector(row)?.into_owned();
+                    let expires_ms = collection.expiries().get(row);
+                    let sparse = collection.sparse(row)?.unwrap_or_default().to_vec();
+                    content.elements.insert(name, (vector, attributes, text, expires_ms, sparse));
                 }
             }
             assert_eq!(content.elements.len(), collection.len());
@@ -79,6 +83,7 @@ impl Content {
                 if let TextChange::Set(value) = text {
                     entry.2 = value.map(|value| value.to_vec());
                 }
+                entry.3 = None;
             }
             Change::Remove { key, element, .. } => {
                 let name = name_of(&key);
@@ -93,6 +98,18 @@ impl Content {
                 let content = self.0.get_mut(&name_of(&key));
                 if let Some(entry) = content.and_then(|content| content.elements.get_mut(&element)) {
                     entry.1 = attributes.map(|value| value.to_vec());
+                }
+            }
+            Change::ExpireElement { key, element, at_ms, .. } => {
+                let content = self.0.get_mut(&name_of(&key));
+                if let Some(entry) = content.and_then(|content| content.elements.get_mut(&element)) {
+                    entry.3 = at_ms;
+                }
+            }
+            Change::SetSparse { key, element, sparse, .. } => {
+                let content = self.0.get_mut(&name_of(&key));
+                if let Some(entry) = content.and_then(|content| content.elements.get_mut(&element)) {
+                    entry.4 = sparse.to_vec();
                 }
             }
             Change::Drop { key, .. } => drop(self.0.remove(&name_of(&key))),
@@ -156,6 +173,15 @@ pub(super) fn workload() -> Vec<Step> {
     };
     let expire =
         |name: &str, at_ms| Write(vec![Change::Expire { namespace: NAMESPACE, key: key(name), at_ms }]);
+    let goes = |name: &str, element: &str, at_ms| {
+        let (namespace, key) = (NAMESPACE, key(name));
+        Change::ExpireElement { namespace, key, element: Bytes::copy_from_slice(element.as_bytes()), at_ms }
+    };
+    let sparse = |name: &str, element: &str, terms: Vec<(&[u8], f32)>| {
+        let (namespace, key, sparse) = (NAMESPACE, key(name), encode(terms).unwrap());
+        let element = Bytes::copy_from_slice(element.as_bytes());
+        Change::SetSparse { namespace, key, element, sparse }
+    };
     let drop_key = |name: &str| Write(vec![Change::Drop { namespace: NAMESPACE, key: key(name) }]);
     vec![
         one("a", "x", 1),
@@ -164,8 +190,18 @@ pub(super) fn workload() -> Vec<Step> {
         attributes("a", "y", Some("{}")),
         many("a", 0..150, 10),
         remove("a", "y"),
+        Write(vec![
+            add("a", "e3", 3, None),
+            sparse("a", "e3", vec![(b"x", 1.0)]),
+            add("a", "e8", 3, None),
+            sparse("a", "e8", vec![(b"y", 0.5), (b"x", 2.0)]),
+        ]),
+        Write(vec![goes("a", "e1", Some(5)), goes("a", "e3", Some(1)), goes("a", "e149", Some(2))]),
         Checkpoint,
         one("a", "e3", 500),
+        one("a", "e8", 501),
+        Write(vec![goes("a", "e149", None), add("a", "brief", 9, None), goes("a", "brief", Some(u64::MAX))]),
+        remove("a", "e1"),
         attributes("a", "e4", Some("changed")),
         attributes("a", "e5", None),
         remove("a", "e6"),
@@ -173,7 +209,8 @@ pub(super) fn workload() -> Vec<Step> {
         one("b", "e519", 7),
         Checkpoint,
         create("c"),
-        one("c", "z", 5),
+        Write(vec![add("c", "z", 5, None), sparse("c", "z", vec![(b"x", 1.0)])]),
+        Write(vec![add("c", "z", 6, None), sparse("c", "z", vec![(b"y", 1.0)])]),
         rename("c", "d"),
         Checkpoint,
         Checkpoint,

@@ -178,6 +178,11 @@ impl Filter {
         }
     }
 
+    /// Whether it is the JSON document `{}`, which everything passes.
+    pub fn is_empty(&self) -> bool {
+        matches!(&*self.rule, Rule::Document(document) if document.is_empty())
+    }
+
     /// Its language.
     pub(super) fn dialect(&self) -> Dialect {
         match &*self.rule {

@@ -106,6 +106,7 @@ impl Asked {
                 What::Vector(_) if self.ask.exact => ("proof", collections.map(|one| one.len() as u64).sum()),
                 What::Vector(_) => ("search", collections.map(|one| one.len() as u64).sum::<u64>()),
                 What::Match { .. } => ("maxscore", collections.map(|one| one.text_stats().texts).sum()),
+                What::Sparse(_) => ("postings", collections.map(|one| one.len() as u64).sum()),
             };
             map(vec![
                 ("clause", Reply::text(clause.name())),
@@ -130,6 +131,7 @@ impl Clause {
         match self.what {
             What::Vector(_) => "VECTOR",
             What::Match { .. } => "MATCH",
+            What::Sparse(_) => "SPARSE",
         }
     }
 }

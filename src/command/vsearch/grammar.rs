@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use crate::collection::filter::Filter;
 use crate::collection::fusion::{DEFAULT_CONSTANT, Fusion, Norm};
+use crate::collection::sparse::Sparse;
 use crate::command::parse::{float, integer_within, is_word};
 use crate::command::request::Request;
-use crate::command::vadd::{EF_RANGE, vector};
+use crate::command::vadd::{EF_RANGE, sparse, vector};
 use crate::command::vcreate::{bad_value, one_of};
 use crate::command::{CommandError, unexpected};
 use crate::text::bm25::{DEFAULT_B, DEFAULT_K1};
@@ -44,6 +45,8 @@ pub(super) enum What {
     Vector(Source),
     /// Elements whose texts have words of the one in this argument.
     Match { text: usize, k1: f64, b: f64 },
+    /// Elements whose sparse vectors have terms of this one.
+    Sparse(Sparse),
 }
 
 /// One way of looking, and how much it counts.
@@ -154,7 +157,7 @@ impl Ask {
     pub fn text(&self) -> Option<usize> {
         self.clauses.iter().find_map(|clause| match clause.what {
             What::Match { text, .. } | What::Vector(Source::Text(text)) => Some(text),
-            What::Vector(_) => None,
+            What::Vector(_) | What::Sparse(_) => None,
         })
     }
 }
@@ -217,7 +220,7 @@ pub(super) fn parse(request: &Request, first: usize) -> Result<Ask, CommandError
         }
     }
     if ask.clauses.is_empty() {
-        return Err(CommandError::text("ERR syntax error, a VECTOR or MATCH clause is missing"));
+        return Err(CommandError::text("ERR syntax error, a VECTOR, MATCH or SPARSE clause is missing"));
     }
     if ask.clauses.len() > MAX_CLAUSES || ask.boosts.len() > MAX_BOOSTS {
         return Err(CommandError::text("ERR a search can have 16 clauses and 64 BOOSTs at most"));
@@ -243,6 +246,10 @@ fn clause(reader: &mut Reader<'_>, word: &[u8], ask: &mut Ask) -> Result<bool, C
     } else if is_word(word, "MATCH") {
         reader.value("MATCH")?;
         What::Match { text: reader.next - 1, k1: DEFAULT_K1, b: DEFAULT_B }
+    } else if is_word(word, "SPARSE") {
+        let (query, next) = sparse(reader.request, reader.next)?;
+        reader.next = next;
+        What::Sparse(query)
     } else {
         return Ok(false);
     };

@@ -21,6 +21,7 @@ use super::vsim::fit;
 use super::{Call, CommandError, Context, Outcome};
 use crate::collection::Collection;
 use crate::collection::search::{Hits, SearchRequest};
+use crate::collection::sparse::SparseRequest;
 use crate::collection::text_search::{TextHits, TextRequest};
 use crate::embed::{Model, Role, Text, Vector};
 use crate::store::Store;
@@ -28,11 +29,11 @@ use crate::store::executor::search_here;
 use crate::store::state::Key;
 use crate::text::bm25::TextQuery;
 use crate::vector::Query;
-use grammar::{Ask, Source, What};
+use grammar::{Ask, Clause, Source, What};
 
 /// Collections one VMSEARCH may look in.
 const MAX_COLLECTIONS: i64 = 64;
-/// Elements with texts up to which a keyword search is not worth another thread.
+/// Elements up to which a search of postings is not worth another thread.
 const SMALL_TEXTS: u64 = 2048;
 /// Candidates up to which ranking them is not.
 const SMALL_CANDIDATES: usize = 4096;
@@ -49,15 +50,38 @@ struct Asked {
     targets: Vec<Target>,
     /// Whether results name their collection.
     shows_key: bool,
-    /// The keyword searches, by clause and collection; none for a clause of vectors.
+    /// The keyword searches, by clause and collection; none for other clauses.
     queries: Vec<Vec<TextQuery>>,
     /// The text of the query, for BOOSTTEXT and RERANK.
     text: Option<Arc<str>>,
 }
 
-/// A keyword search, on its way or not begun yet.
+/// A search of postings.
+enum Postings {
+    Words(TextRequest),
+    Sparse(SparseRequest),
+}
+
+impl Postings {
+    fn run(&self) -> TextHits {
+        match self {
+            Self::Words(request) => request.run(),
+            Self::Sparse(request) => request.run(),
+        }
+    }
+
+    /// Elements it may find.
+    fn elements(&self) -> u64 {
+        match self {
+            Self::Words(request) => request.collection.text_stats().texts,
+            Self::Sparse(request) => request.collection.len() as u64,
+        }
+    }
+}
+
+/// A search of postings, on its way or not begun yet.
 enum Lookup {
-    Here(TextRequest),
+    Here(Postings),
     Waiting(oneshot::Receiver<TextHits>),
 }
 
@@ -117,7 +141,13 @@ fn combined(
                 What::Match { text, k1, b } => {
                     let query = text_query(&collection, call.request.arg(*text), (*k1, *b))?;
                     of_clause.push(query.clone());
-                    lookups.push(Lookup::Here(TextRequest { collection, query, count, filter }));
+                    let words = TextRequest { collection, query, count, filter };
+                    lookups.push(Lookup::Here(Postings::Words(words)));
+                }
+                What::Sparse(query) => {
+                    let query = Arc::clone(query);
+                    let sparse = SparseRequest { collection, query, count, filter };
+                    lookups.push(Lookup::Here(Postings::Sparse(sparse)));
                 }
                 What::Vector(source) => {
                     let vector = vector(call, &collection, source, &mut vectors)?;
@@ -199,8 +229,8 @@ fn embedded(
 impl Combined {
     /// How many vector searches it has.
     pub fn vector_searches(&self) -> usize {
-        let clauses = self.asked.queries.iter().filter(|queries| queries.is_empty());
-        clauses.count() * self.asked.targets.len()
+        let is_dense = |clause: &&Clause| matches!(clause.what, What::Vector(_));
+        self.asked.ask.clauses.iter().filter(is_dense).count() * self.asked.targets.len()
     }
 
     /// The vector searches, to be handed to the search threads with those of other commands.
@@ -211,7 +241,7 @@ impl Combined {
     /// Begins the keyword searches that take longer than waking a thread.
     pub fn begin(&mut self, store: &Store) {
         let begun = std::mem::take(&mut self.lookups).into_iter().map(|lookup| match lookup {
-            Lookup::Here(request) if request.collection.text_stats().texts > SMALL_TEXTS => {
+            Lookup::Here(request) if request.elements() > SMALL_TEXTS => {
                 Lookup::Waiting(store.run(move || request.run()))
             }
             other => other,

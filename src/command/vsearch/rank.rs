@@ -72,7 +72,7 @@ impl Asked {
                         let hits = vectors.next().ok_or(STOPPING)??;
                         found.extend(hits.iter().map(|hit| (f64::from(hit.score), (target, hit.row))));
                     }
-                    What::Match { .. } => {
+                    What::Match { .. } | What::Sparse(_) => {
                         let hits = texts.next().ok_or(STOPPING)??;
                         found.extend(hits.into_iter().map(|(score, row)| (score, (target, row))));
                     }

@@ -81,6 +81,11 @@ impl Document {
         self.passes(Value::Object(attributes))
     }
 
+    /// Whether it is `{}`.
+    pub fn is_empty(&self) -> bool {
+        matches!(&self.root, Node::All(nodes) if nodes.is_empty())
+    }
+
     fn passes(&self, value: Value<'_>) -> bool {
         self.node_passes(&self.root, value)
     }
