@@ -189,7 +189,7 @@ fn arrays_that_do_not_fit_are_no_graph() {
         |flat| flat.base[0] = 200,
         |flat| flat.entry = 200,
         |flat| flat.levels[0] = 200,
-        |flat| drop(flat.base.pop()),
+        |flat| flat.base.truncate(5),
         |flat| flat.upper.push(0),
     ];
     for change in changes {
