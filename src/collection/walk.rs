@@ -11,6 +11,10 @@ use super::scan::{Scratch, scan};
 use super::search::{Part, SearchRequest, mask_of, parts};
 use crate::graph;
 
+/// Rows found that are scored again from their originals, for each result, and at least. Fewer than after a scan: their scores are
+/// a good part of what a walk costs.
+pub(super) const RESCORED_PER_RESULT: usize = 3;
+const MIN_RESCORED: usize = 20;
 /// Rows after which a walk under a filter is looked at: by then it has come near.
 const GUARDED_ROWS: usize = 400;
 /// It is in vain if this many times fewer of the rows met pass than of all.
@@ -87,7 +91,8 @@ fn by_graph(
     let met = SCRATCH.with_borrow_mut(|walk| {
         graph.graph.search(&pages, &request.query, ef, walk, |walk| guard.lets_go_on(walk, &cover));
         let rows = walk.found().filter_map(|(score, node)| Some((score, cover.row(node)?)));
-        rows.map(|(score, row)| found[0].best.push(score, row.0)).count()
+        let rescored = request.count.saturating_mul(RESCORED_PER_RESULT).max(MIN_RESCORED);
+        rows.take(rescored).map(|(score, row)| found[0].best.push(score, row.0)).count()
     });
     if guard.in_vain || met < request.count.min(matching) {
         walks.given_up.fetch_add(1, Ordering::Relaxed);
