@@ -193,6 +193,8 @@ def fill(port, data, *options, connections=1):
 def vecdis(folder, data, label, *options):
     """A server of ours, loaded: (server, contender)."""
     server = Server(folder, "--appendonly", "no", *options).start()
+    # No graph: what is compared is exact search.
+    drive(server.port, [encode("VCREATE", KEY, "DIM", data.base.shape[1], "INDEX", "FLAT")])
     fill(server.port, data)
     return server, Served(label, server.port, server.process.pid, data)
 

@@ -184,3 +184,35 @@ fn graphs_come_and_go_as_they_are_asked_for() {
     assert!(matches!(client.call(&command(&["VINDEX", "k", "X"])), Value::Error(_)));
     assert!(matches!(client.call(&command(&["VINDEX", "nokey", "BUILD"])), Value::Error(_)));
 }
+
+#[test]
+fn a_graph_is_kept_on_disk_and_a_damaged_one_is_built_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("data/graphs/0000000000000000.vdg");
+    let options = ["--auto-aof-rewrite-min-size", "1mb"];
+    let (mut model, mut rng) = (Model::default(), Rng(6));
+    let server = Server::start_in(folder.path(), &options);
+    let mut client = server.connect();
+    assert_eq!(client.call(&words("VCREATE k DIM 4096 INDEX HNSW EF 40")), Value::Simple("OK".into()));
+    // More than 16 MiB of originals: a checkpoint seals them.
+    let ops: Vec<Op> = (0..1100).map(|name| Op::Add(format!("e{name}"), rng.vector(4096), None)).collect();
+    model.run(&mut client, "k", &ops);
+    wait_for_graph(&mut client);
+    assert_eq!(server.terminate("TERM").code(), Some(0));
+    assert!(file.exists(), "{:?}", common::files_below(folder.path()));
+    for damage in [false, true] {
+        if damage {
+            let mut bytes = std::fs::read(&file).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            std::fs::write(&file, bytes).unwrap();
+        }
+        let server = Server::start_in(folder.path(), &options);
+        let mut client = server.connect();
+        wait_for_graph(&mut client);
+        let info = client.call(&words("INFO")).text();
+        assert_eq!(info.contains("graph_builds:0"), !damage, "{info}");
+        assert!(recall(&mut client, &model, "") >= 0.95);
+        assert_eq!(server.terminate("TERM").code(), Some(0));
+    }
+}

@@ -20,7 +20,7 @@ use vectors::Vectors;
 /// Neighbours asked for.
 const COUNT: usize = 10;
 /// Candidates scored again from their originals, at most.
-const RESCORED: usize = 40;
+const RESCORED: usize = 30;
 const EFS: [usize; 14] = [10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320, 448, 640, 896];
 const ROUNDS: usize = 3;
 const SEED: u64 = 1;

@@ -24,7 +24,7 @@ pub const AUTO_MIN_BYTES: usize = 8 << 20;
 /// A graph is built anew when this many of its nodes, in percent, are no row of the collection any more.
 const MAX_GONE_PERCENTAGE: usize = 40;
 /// The levels of rows follow from it.
-const SEED: u64 = 0x5eed;
+pub const SEED: u64 = 0x5eed;
 
 /// What was asked for by `VINDEX`, since the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,10 @@ pub struct Index {
     wish: AtomicU8,
     /// Whether a graph is to be built anew although there is one.
     again: AtomicBool,
+    /// Whether it has been looked for on disk.
+    pub looked_for: AtomicBool,
+    /// Rows of the graph that are on disk.
+    pub kept_rows: AtomicUsize,
     /// Searches answered with the graph.
     pub searches: AtomicUsize,
 }
@@ -130,19 +134,23 @@ impl Index {
 
     fn clear(&self) {
         *self.lock_next() = None;
-        self.graph.store(None);
+        if self.graph.load().is_some() {
+            self.graph.store(None);
+        }
     }
 
     /// Whether a collection is to have a graph.
     pub fn is_wanted(&self, collection: &Collection) -> bool {
         let params = &collection.params;
         let rows = collection.len();
+        // A collection about that large does not lose its graph with every removal.
+        let auto_min_bytes = if self.graph.load().is_some() { AUTO_MIN_BYTES / 2 } else { AUTO_MIN_BYTES };
         rows >= MIN_ROWS
             && match (self.wish(), params.index) {
                 (Wish::Drop, _) => false,
                 (Wish::Build, _) | (_, IndexKind::Hnsw) => true,
                 (_, IndexKind::Flat) => false,
-                (_, IndexKind::Auto) => rows * params.row_shape().scanned_bytes() >= AUTO_MIN_BYTES,
+                (_, IndexKind::Auto) => rows * params.row_shape().scanned_bytes() >= auto_min_bytes,
             }
     }
 
@@ -178,6 +186,14 @@ impl Index {
         is_next
     }
 
+    /// Puts a graph to use that was kept, where there is none and none is being built.
+    pub fn restore(&self, graph: Covered) {
+        let next = self.lock_next();
+        if next.is_none() && self.graph.load().is_none() && self.wish() != Wish::Drop {
+            self.graph.store(Some(Arc::new(graph)));
+        }
+    }
+
     /// Bytes of memory taken.
     pub fn size_bytes(&self) -> usize {
         let graphs = [self.graph(), self.next()];
@@ -192,6 +208,32 @@ impl Covered {
             pages: ArcSwap::default(),
             tuning: ArcSwapOption::empty(),
         }
+    }
+
+    /// The graph's rows in sealed chunks: number of the page, the chunk's number, its rows. `None` if the graph holds chunks
+    /// that are gone from the version: without their nodes it would fall apart.
+    pub fn sealed_pages(&self, collection: &Collection) -> Option<Vec<(usize, u32, Arc<Rows>)>> {
+        let pages = self.pages();
+        let mut sealed = Vec::new();
+        for (number, page) in pages.0.iter().enumerate() {
+            let chunk = collection.chunk(RowId::new(page.chunk, 0))?;
+            let whole = page.linked.load(Ordering::Acquire) >= page.rows.len();
+            if matches!(*page.rows, Rows::Sealed(_)) && Arc::ptr_eq(&page.rows, &chunk.rows) && whole {
+                sealed.push((number, page.chunk, Arc::clone(&page.rows)));
+            }
+        }
+        Some(sealed)
+    }
+
+    /// A graph of all rows of those chunks: page i is about the i-th.
+    pub fn restored(graph: Graph, chunks: &[&super::Chunk], tuning: Tuning) -> Self {
+        let page = |chunk: &&super::Chunk| Page {
+            chunk: chunk.number,
+            rows: Arc::clone(&chunk.rows),
+            linked: Arc::new(AtomicUsize::new(chunk.rows.len())),
+        };
+        let pages = ArcSwap::from_pointee(chunks.iter().map(page).collect::<Vec<_>>());
+        Self { graph, pages, tuning: ArcSwapOption::from_pointee(tuning) }
     }
 
     /// What was found out about it, if it has been measured.

@@ -19,6 +19,9 @@ const WALK_BYTE_NS: f64 = 1.2;
 const SHARED_PART: f64 = 0.15;
 /// Candidates for each result, at least.
 const CANDIDATES_PER_RESULT: usize = 3;
+/// Matching rows that a walk should meet: so many more than are wanted, times that. If it meets too few, it was in vain.
+const SPARE_MATCHES: usize = 5;
+const MATCH_FACTOR: f64 = 1.2;
 /// The recall that a graph must have reached in a collection's own rows to be used by default.
 pub const MIN_RECALL: f64 = 0.99;
 
@@ -56,7 +59,7 @@ fn kept(request: &SearchRequest, tuning: &Tuning, scope: Scope) -> usize {
     let base = tuning.ef.max(request.effort).max(wanted.saturating_mul(CANDIDATES_PER_RESULT));
     let share = scope.matching as f64 / scope.rows.max(1) as f64;
     let for_dead_ends = (base as f64 * (1.5 - share / 2.0)).ceil();
-    let for_matches = (1.2 * wanted as f64 / share).ceil();
+    let for_matches = (MATCH_FACTOR * (wanted + SPARE_MATCHES) as f64 / share).ceil();
     // No more than there are rows: a few million.
     #[expect(
         clippy::cast_possible_truncation,

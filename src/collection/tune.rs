@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::index::{Covered, Tuning};
 use super::search::{Hit, SearchRequest, search};
+use super::walk::RESCORED_PER_RESULT;
 use super::{Collection, CollectionError, RowId, live_offsets};
 use crate::graph::Scratch;
 use crate::vector::{Query, TopK};
@@ -16,8 +17,6 @@ const COUNT: usize = 10;
 const TARGET: f64 = 0.995;
 /// Candidates a walk may keep by default.
 const EFS: [usize; 11] = [40, 56, 80, 112, 160, 224, 320, 448, 640, 896, 1280];
-/// Candidates scored again, for each neighbour.
-const RESCORED: usize = 4;
 
 /// Finds the fewest candidates with which walks find nearly all neighbours, of a version whose rows are all linked.
 ///
@@ -81,7 +80,7 @@ fn walk(
     let live = |row: &RowId| collection.chunk(*row).is_some_and(|chunk| chunk.is_live(row.offset()));
     let rows = scratch.found().filter_map(|(_, node)| graph.row(node)).filter(live);
     let mut best = TopK::new(COUNT + 1);
-    for row in rows.take(RESCORED * COUNT) {
+    for row in rows.take(RESCORED_PER_RESULT * COUNT) {
         best.push(query.exact(&collection.vector(row)?), row.0);
     }
     Ok(best.into_sorted())

@@ -11,6 +11,15 @@ use super::scan::{Scratch, scan};
 use super::search::{Part, SearchRequest, mask_of, parts};
 use crate::graph;
 
+/// Rows found that are scored again from their originals, for each result, and at least. Fewer than after a scan: their scores are
+/// a good part of what a walk costs.
+pub(super) const RESCORED_PER_RESULT: usize = 3;
+const MIN_RESCORED: usize = 20;
+/// Rows after which a walk under a filter is looked at: by then it has come near.
+const GUARDED_ROWS: usize = 400;
+/// It is in vain if this many times fewer of the rows met pass than of all.
+const LEAST_PART: f64 = 3.0;
+
 /// How the searches that were planned as walks have fared.
 #[derive(Default)]
 pub struct Walks {
@@ -77,12 +86,15 @@ fn by_graph(
     let matching = if request.filter.is_some() { cover.matching() } else { collection.len().min(rows) };
     let ef = candidates(request, tuning, Scope { rows, matching, ..scope(request, 1) })?;
     let mut found = [Found::new(request)];
+    let mut guard =
+        Guard { share: matching as f64 / rows as f64, asked: request.filter.is_none(), in_vain: false };
     let met = SCRATCH.with_borrow_mut(|walk| {
-        graph.graph.search(&pages, &request.query, ef, walk, |_| true);
+        graph.graph.search(&pages, &request.query, ef, walk, |walk| guard.lets_go_on(walk, &cover));
         let rows = walk.found().filter_map(|(score, node)| Some((score, cover.row(node)?)));
-        rows.map(|(score, row)| found[0].best.push(score, row.0)).count()
+        let rescored = request.count.saturating_mul(RESCORED_PER_RESULT).max(MIN_RESCORED);
+        rows.take(rescored).map(|(score, row)| found[0].best.push(score, row.0)).count()
     });
-    if met < request.count.min(matching) {
+    if guard.in_vain || met < request.count.min(matching) {
         walks.given_up.fetch_add(1, Ordering::Relaxed);
         return None;
     }
@@ -91,6 +103,30 @@ fn by_graph(
     collection.index.searches.fetch_add(1, Ordering::Relaxed);
     let [found] = found;
     Some(found)
+}
+
+/// Ends a walk early where hardly any of the rows it meets pass the filter, although enough of all rows do.
+struct Guard {
+    /// The part of all rows that passes.
+    share: f64,
+    asked: bool,
+    in_vain: bool,
+}
+
+impl Guard {
+    fn lets_go_on(&mut self, walk: &graph::Scratch, cover: &Cover<'_>) -> bool {
+        if self.asked || walk.scored < GUARDED_ROWS {
+            return true;
+        }
+        self.asked = true;
+        let (mut met, mut matching) = (0, 0);
+        for (_, node) in walk.found() {
+            met += 1;
+            matching += usize::from(cover.row(node).is_some());
+        }
+        self.in_vain = matching as f64 * LEAST_PART < self.share * f64::from(met);
+        !self.in_vain
+    }
 }
 
 /// Scans the rows that the graph does not cover.

@@ -70,6 +70,8 @@ use super::{DiskError, Pin};
 pub const MANIFEST_FILE: &str = "manifest";
 /// Folder of the section files.
 pub const CHUNK_FOLDER: &str = "chunks";
+/// Folder of the files of graphs, which are section files that nothing depends on.
+pub const GRAPH_FOLDER: &str = "graphs";
 /// The largest payload of a log record: 1 GiB of a client's commands and 16 MiB for what their encoding adds.
 pub const MAX_RECORD_BYTES: usize = (1 << 30) + (16 << 20);
 /// The largest sequence a file name may hold; so that counting on from it never overflows.
@@ -244,6 +246,17 @@ pub fn chunk_name(stem: &str) -> String {
 /// True for a name made by [`chunk_name`].
 pub fn is_chunk_name(name: &str) -> bool {
     folder_of(name) == CHUNK_FOLDER && name.ends_with(".vdc") && !is_tmp_name(name)
+}
+
+/// Name of the file of a collection's graph, for example `graphs/0000000000000007.vdg`.
+pub fn graph_name(uid: u64) -> String {
+    format!("{GRAPH_FOLDER}/{uid:016x}.vdg")
+}
+
+/// The collection whose graph has this name.
+pub fn parse_graph_name(name: &str) -> Option<u64> {
+    let uid = name.strip_prefix(GRAPH_FOLDER)?.strip_prefix('/')?.strip_suffix(".vdg")?;
+    u64::from_str_radix(uid, 16).ok().filter(|&uid| graph_name(uid) == name)
 }
 
 /// Name under which the file `name` is made: `.tmp-` before its last part.

@@ -72,7 +72,9 @@ impl Links {
 
     /// Makes room for a node's lists. False if there is none; then nothing has changed.
     pub fn add(&self, node: Node, level: usize) -> bool {
-        let Some(page) = self.pages.get(node as usize / PAGE_NODES) else { return false };
+        let Some(page) = self.pages.get(node as usize / PAGE_NODES).filter(|_| level <= MAX_LEVEL) else {
+            return false;
+        };
         let first = self.next_list.load(Ordering::Relaxed);
         let end = first as usize + level;
         if end > MAX_LIST_BLOCKS * BLOCK_LISTS {

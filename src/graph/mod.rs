@@ -10,8 +10,10 @@
 //! | `links.rs` | the lists of neighbours, on all levels |
 //! | `search.rs` | the walk: a bounded pool, best first |
 //! | `build.rs` | linking one more row |
+//! | `flat.rs` | a graph as plain arrays, and back |
 
 mod build;
+mod flat;
 mod links;
 
 mod search;
@@ -21,6 +23,7 @@ mod tests;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 pub use build::Builder;
+pub use flat::{Flat, FlatRef};
 pub use links::PAGE_NODES;
 use links::{Links, MAX_LEVEL};
 pub use search::Scratch;

@@ -158,6 +158,48 @@ fn lists_are_sound_and_lead_everywhere() {
 }
 
 #[test]
+fn a_graph_survives_being_flattened() {
+    let vectors = clustered(1200, 16, 13);
+    let rows = arena(layout(16, Metric::Cosine), &vectors);
+    let graph = build(&rows, vectors.len());
+    let flat = graph.flatten(&[(0, 1200)]).unwrap();
+    let again = Graph::restore(16, 100, SEED, &[1200], flat.borrow()).unwrap();
+    assert_eq!((again.len(), again.max_level()), (1200, graph.max_level()));
+    assert_eq!(again.flatten(&[(0, 1200)]).unwrap(), flat);
+    assert!(recall(&again, &rows, &clustered(20, 16, 14), 80) >= 0.97);
+    // Without its last rows it is still a graph, and goes on growing.
+    let part = graph.flatten(&[(0, 1000)]).unwrap();
+    let part = Graph::restore(16, 100, SEED, &[1000], part.borrow()).unwrap();
+    let mut builder = Builder::new(&rows.layout);
+    assert!((1000..1200).all(|node| part.insert(&rows, node, u64::from(node), &mut builder)));
+    assert!(recall(&part, &rows, &clustered(20, 16, 14), 80) >= 0.97);
+    assert_eq!(graph.flatten(&[]), None);
+}
+
+#[test]
+fn arrays_that_do_not_fit_are_no_graph() {
+    let rows = arena(layout(4, Metric::Cosine), &clustered(200, 4, 15));
+    let graph = build(&rows, 200);
+    let flat = || graph.flatten(&[(0, 200)]).unwrap();
+    let restored =
+        |pages: &[usize], flat: &Flat| Graph::restore(16, 100, SEED, pages, flat.borrow()).is_some();
+    assert!(restored(&[200], &flat()));
+    assert!(!restored(&[199], &flat()) && !restored(&[100, 100], &flat()));
+    let changes: [fn(&mut Flat); 5] = [
+        |flat| flat.base[0] = 200,
+        |flat| flat.entry = 200,
+        |flat| flat.levels[0] = 200,
+        |flat| flat.base.truncate(5),
+        |flat| flat.upper.push(0),
+    ];
+    for change in changes {
+        let mut flat = flat();
+        change(&mut flat);
+        assert!(!restored(&[200], &flat));
+    }
+}
+
+#[test]
 fn levels_thin_out_and_cost_little_memory() {
     let graph = Graph::new(16, 100, SEED);
     let levels: Vec<usize> = (0..100_000).map(|row| graph.level_of(row)).collect();

@@ -6,7 +6,7 @@
 //! at it already: then they wait in line and share.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
@@ -152,10 +152,7 @@ impl Shared {
             let answers = active.pass.work();
             self.lock().active.retain(|other| !Arc::ptr_eq(other, &active));
             if let Some(answers) = answers {
-                self.metrics.count_walks(
-                    active.pass.walks().answered.load(Ordering::Relaxed),
-                    active.pass.walks().given_up.load(Ordering::Relaxed),
-                );
+                self.count_walks(&active.pass);
                 let replies =
                     std::mem::take(&mut *active.replies.lock().unwrap_or_else(PoisonError::into_inner));
                 for (reply, hits) in replies.into_iter().zip(answers) {
@@ -182,7 +179,9 @@ impl Shared {
             queues.caller_at_work = true;
         }
         self.metrics.count_pass(searches.len());
-        let answers = search::search(searches);
+        let pass = Pass::new(searches);
+        let answers = pass.work().unwrap_or_else(|| unreachable!("who works alone ends the pass"));
+        self.count_walks(&pass);
         self.lock().caller_at_work = false;
         let answer = |hits| {
             let (reply, receiver) = oneshot::channel();
@@ -191,6 +190,12 @@ impl Shared {
             receiver
         };
         Ok(answers.into_iter().map(answer).collect())
+    }
+
+    fn count_walks(&self, pass: &Pass) {
+        let walks = pass.walks();
+        let count = |number: &AtomicUsize| number.load(Ordering::Relaxed);
+        self.metrics.count_walks(count(&walks.answered), count(&walks.given_up));
     }
 
     /// What to do: a task and a pass in turn; a pass that has begun and has parts left before a new one.

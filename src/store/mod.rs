@@ -8,6 +8,7 @@ pub mod change;
 mod checkpoint;
 mod compaction;
 pub mod executor;
+mod graph_files;
 mod indexer;
 mod load;
 mod params;
@@ -137,13 +138,17 @@ impl Store {
             load: Arc::clone(&load),
         };
         let keeper = Maintenance {
-            disk,
+            disk: Arc::clone(&disk),
             published: Arc::clone(&published),
             writer: writer.clone(),
             stats: Arc::clone(&checkpoints),
             writes: Arc::clone(&writes),
         };
-        let builder = Indexer { published: Arc::clone(&published), metrics: Arc::clone(metrics) };
+        let builder = Indexer {
+            disk: Arc::clone(&disk),
+            published: Arc::clone(&published),
+            metrics: Arc::clone(metrics),
+        };
         let (indexer, wake) = channel();
         let (reply, loaded) = oneshot::channel();
         let threads = vec![

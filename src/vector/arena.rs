@@ -22,6 +22,8 @@ pub const MAX_ROWS: usize = 1 << 16;
 const ROWS: Growth = Growth { first: 2, per_size: 4, last: ROW_BLOCKS - 1, cells: MAX_ROWS };
 /// Blocks for [`MAX_ROWS`].
 const ROW_BLOCKS: usize = 49;
+/// The first row of the last block, where most rows of a large arena are.
+const LAST_BLOCK_ROW: usize = 16_384;
 /// Blocks of names, in bytes.
 const NAMES: Growth = Growth { first: 64, per_size: 1, last: NAME_BLOCKS - 1, cells: 2 << 30 };
 /// Blocks for 2 GiB of names.
@@ -396,7 +398,10 @@ impl RowArena {
 
     fn block_of(&self, row: usize) -> (&RowBlock, usize) {
         assert!(row < self.len(), "row {row} is committed");
-        let (index, offset) = ROWS.locate(row);
+        let (index, offset) = match row.checked_sub(LAST_BLOCK_ROW) {
+            Some(offset) => (ROW_BLOCKS - 1, offset),
+            None => ROWS.locate(row),
+        };
         let block = self.rows[index].get();
         (block.unwrap_or_else(|| unreachable!("a committed row has a block")), offset)
     }
@@ -531,6 +536,7 @@ mod tests {
 
     #[test]
     fn blocks_follow_one_another() {
+        assert_eq!(ROWS.block_start(ROW_BLOCKS - 1), LAST_BLOCK_ROW);
         for (growth, blocks) in [(ROWS, ROW_BLOCKS), (NAMES, NAME_BLOCKS)] {
             let mut next = 0;
             for block in 0..blocks {
