@@ -30,6 +30,7 @@ static SUBCOMMANDS: &[Subcommand] = &[
     backup::BACKUP,
     backup::RESTORE,
     model::ADD,
+    model::PULL,
     model::LIST,
     model::REMOVE,
     model::VERIFY,

@@ -16,9 +16,14 @@ impl Progress {
         Self(bar)
     }
 
-    /// So many more bytes are done.
+    /// So many more are done.
     pub fn add(&self, bytes: u64) {
         self.0.inc(bytes);
+    }
+
+    /// So many are done.
+    pub fn set(&self, bytes: u64) {
+        self.0.set_position(bytes);
     }
 }
 

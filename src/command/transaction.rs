@@ -10,12 +10,13 @@ use super::reply::Reply;
 use super::request::Request;
 use super::session::{Queued, Session, Watched};
 use super::text::{Embedded, may_embed};
+use super::vcreate::created_model;
 use super::{
-    CommandError, Context, Handler, Outcome, ReadHandler, SessionHandler, Step, Then, Write, WriteOp, read,
-    read_text, text_write,
+    Call, CommandError, Context, Handler, Outcome, ReadHandler, SessionHandler, Step, Then, Write, WriteOp,
+    read, read_text, text_write,
 };
 use crate::clock;
-use crate::embed::Text;
+use crate::embed::{Model, Text};
 use crate::store::Txn;
 use crate::store::state::{Key, NamespaceId, Snapshot};
 
@@ -125,7 +126,12 @@ impl Body {
         let mut own: Vec<Own> = Vec::new();
         let mut drafts: Vec<Draft> = Vec::new();
         let mut texts: Vec<Text> = Vec::new();
+        let mut created = Created::default();
         for (place, (spec, request)) in queued.commands.into_iter().enumerate() {
+            created.note(spec.name, context, namespace, &request);
+            let first_text = texts.len();
+            let key =
+                (may_embed(spec.name, &request) && spec.name != "vembed").then(|| Key::new(request.bytes(1)));
             drafts.push(match spec.handler {
                 Handler::Session(run) => {
                     own.push((place, run, request));
@@ -151,6 +157,9 @@ impl Body {
                 // UNWATCH: what was watched counts for this EXEC and is forgotten anyway. Nothing else is queued.
                 Handler::Transaction(_) | Handler::Wait(_) => Draft::Part(Part::Done(Reply::ok())),
             });
+            if let Some(model) = key.and_then(|key| created.models.get(&key)) {
+                texts[first_text..].iter_mut().for_each(|text| text.model = Arc::clone(model));
+            }
         }
         let shared = Arc::clone(context);
         let body = move |parts: Vec<Part>| -> WriteOp {
@@ -169,6 +178,24 @@ impl Body {
             return (write, None);
         }
         (write, Some(Box::new(move |session, context, reply| fill_in(own, session, context, reply))))
+    }
+}
+
+/// The models of collections that the body itself makes: they are not there yet when its texts are embedded.
+#[derive(Default)]
+struct Created {
+    models: HashMap<Key, Arc<Model>>,
+}
+
+impl Created {
+    fn note(&mut self, command: &str, context: &Context, namespace: NamespaceId, request: &Request) {
+        if command == "vcreate" {
+            let snapshot = context.store.snapshot();
+            let call = Call { context, snapshot: &snapshot, namespace, request, embedded: None };
+            if let Some(model) = created_model(&call) {
+                self.models.entry(Key::new(request.bytes(1)).detached()).or_insert(model);
+            }
+        }
     }
 }
 
