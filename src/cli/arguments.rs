@@ -60,6 +60,18 @@ impl Arguments {
         self.values.iter().rfind(|(known, _)| *known == name).map(|(_, value)| value.as_str())
     }
 
+    /// The value of an option that is a number from `least` to `most`.
+    ///
+    /// # Errors
+    /// [`CliError::Usage`] when it is something else.
+    pub fn number(&self, name: &str, default: u64, least: u64, most: u64) -> Result<u64, CliError> {
+        match self.value(name).map(str::parse) {
+            None => Ok(default),
+            Some(Ok(number)) if (least..=most).contains(&number) => Ok(number),
+            _ => Err(CliError::Usage(format!("{name} takes a number from {least} to {most}"))),
+        }
+    }
+
     /// Whether an option is given.
     pub fn has(&self, flag: &str) -> bool {
         self.flags.contains(&flag)
