@@ -3,9 +3,9 @@
 
 usage: make_toy_model.py OUT
 
-Needs onnx, numpy and safetensors. OUT gets model.onnx (a sentence encoder of 32 dimensions and 64 tokens), cross.onnx (a
-cross-encoder of the same weights), tokenizer.json, config.json and golden.json: texts with their token ids and what the
-encoder makes of them in float64, computed here without ONNX Runtime.
+Needs onnx, numpy and safetensors. OUT gets two folders: toy_model has model.onnx (a sentence encoder of 32 dimensions and 64
+tokens), tokenizer.json, config.json and golden.json: texts with their token ids and what the encoder makes of them in
+float64, computed here without ONNX Runtime. toy_cross has a cross-encoder of the same weights, and pairs with their scores.
 """
 
 import json
@@ -103,8 +103,8 @@ def tokenizer(tokens):
     }
 
 
-def embed(found, ids):
-    """What the encoder makes of tokens, in float64."""
+def hidden(found, ids, types):
+    """What the last layer makes of tokens, in float64."""
     w = {name: value.astype(np.float64) for name, value in found.items()}
 
     def linear(x, name):
@@ -119,7 +119,7 @@ def embed(found, ids):
 
     erf = np.vectorize(__import__("math").erf)
     tables = [w[f"embeddings.{name}_embeddings.weight"] for name in ("word", "position", "token_type")]
-    x = norm(tables[0][ids] + tables[1][: len(ids)] + tables[2][0])
+    x = norm(tables[0][ids] + tables[1][: len(ids)] + tables[2][types])
     for number in range(LAYERS):
         layer = f"encoder.layer.{number}"
         query, key, value = (heads(linear(x, f"{layer}.attention.self.{name}")) for name in ("query", "key", "value"))
@@ -129,8 +129,34 @@ def embed(found, ids):
         x = norm(linear(mixed.transpose(1, 0, 2).reshape(len(ids), DIMS), f"{layer}.attention.output.dense") + x)
         inner = linear(x, f"{layer}.intermediate.dense")
         x = norm(linear(inner * (erf(inner * np.sqrt(0.5)) + 1) / 2, f"{layer}.output.dense") + x)
-    mean = x.mean(0)
+    return x
+
+
+def embed(found, ids):
+    """The vector of a text."""
+    mean = hidden(found, ids, [0] * len(ids)).mean(0)
     return mean / np.linalg.norm(mean)
+
+
+def score(found, ids, types):
+    """How well a text answers a query, says the cross-encoder."""
+    w = {name: value.astype(np.float64) for name, value in found.items()}
+    first = hidden(found, ids, types)[0]
+    pooled = np.tanh(w["pooler.dense.weight"] @ first + w["pooler.dense.bias"])
+    return float(w["classifier.weight"][0] @ pooled + w["classifier.bias"][0])
+
+
+def golden_pairs(found, tokens):
+    """Queries and texts of known words; the last text is cut."""
+    pairs = [("red car", "a fast red car"), ("red car", "the moon"), ("cat", "dog and cat in the house"), ("sea", "moon " * 80)]
+    first, last = tokens.index("[CLS]"), tokens.index("[SEP]")
+    entries = []
+    for query, text in pairs:
+        one = [first, *(tokens.index(word) for word in query.split()), last]
+        two = [tokens.index(word) for word in text.split()][: TOKENS - len(one) - 1] + [last]
+        types = [0] * len(one) + [1] * len(two)
+        entries.append({"query": query, "text": text, "score": round(score(found, one + two, types), 9)})
+    return entries
 
 
 def golden(found, tokens):
@@ -145,22 +171,24 @@ def golden(found, tokens):
 
 
 def main():
-    out = Path(sys.argv[1])
-    out.mkdir(parents=True, exist_ok=True)
+    encoder, cross = (Path(sys.argv[1]) / name for name in ("toy_model", "toy_cross"))
     tokens = vocabulary()
     found = weights(np.random.default_rng(42), len(tokens))
     config = {
         "hidden_size": DIMS, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "layer_norm_eps": 1e-12,
         "max_position_embeddings": TOKENS, "vocab_size": len(tokens), "model_type": "bert",
     }
+    for folder, more in [(encoder, {}), (cross, {"architectures": ["BertForSequenceClassification"]})]:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(json.dumps({**config, **more}) + "\n")
+        (folder / "tokenizer.json").write_text(json.dumps(tokenizer(tokens)) + "\n")
     with tempfile.TemporaryDirectory() as folder:
         save_file(found, folder + "/model.safetensors")
         (Path(folder) / "config.json").write_text(json.dumps(config))
-        onnx.save(build(folder), out / "model.onnx")
-        onnx.save(build(folder, cross=True), out / "cross.onnx")
-    (out / "config.json").write_text(json.dumps(config) + "\n")
-    (out / "tokenizer.json").write_text(json.dumps(tokenizer(tokens)) + "\n")
-    (out / "golden.json").write_text(json.dumps(golden(found, tokens)) + "\n")
+        onnx.save(build(folder), encoder / "model.onnx")
+        onnx.save(build(folder, cross=True), cross / "model.onnx")
+    (encoder / "golden.json").write_text(json.dumps(golden(found, tokens)) + "\n")
+    (cross / "golden.json").write_text(json.dumps(golden_pairs(found, tokens)) + "\n")
 
 
 if __name__ == "__main__":

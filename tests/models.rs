@@ -10,10 +10,14 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::sync::Arc;
 
 use common::{Client, Command, Server, Value, command, words};
+use vecdis::config::Config;
+use vecdis::embed::{EmbedError, Embedding, Role, Text};
 
 const TOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/toy_model");
+const TOY_CROSS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/toy_cross");
 
 /// Whether there is a library to run models with.
 fn has_runtime(test: &str) -> bool {
@@ -182,4 +186,87 @@ fn a_damaged_model_is_not_run() {
     assert!(client.ask("VMODEL UNLOAD toy").starts_with(':'));
     let error = client.call(&words("VEMBED MODEL toy text")).text();
     assert!(error.starts_with("MODELDOWN toy: model.toml cannot be read"), "{error}");
+}
+
+/// The scores of a cross-encoder for a query and texts.
+fn scores(service: &Embedding, query: &str, texts: &[&str]) -> Vec<Result<f32, EmbedError>> {
+    let model = service.registry.get("cross").unwrap();
+    let text = |text: &&str| Text {
+        model: Arc::clone(&model),
+        role: Role::Answer(query.into()),
+        text: (*text).into(),
+    };
+    let answers = service.embed(texts.iter().map(text).collect()).blocking_recv().unwrap();
+    answers.into_iter().map(|answer| answer.map(|score| score[0])).collect()
+}
+
+#[test]
+fn a_cross_encoder_scores_as_an_independent_calculation_does() {
+    if !has_runtime("a_cross_encoder_scores_as_an_independent_calculation_does") {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let output = model(root.path(), &["add", TOY_CROSS, "cross"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let config = Config { dir: root.path().join("data"), ..Config::default() };
+    let service = Embedding::start(&config, &Arc::default());
+    let golden = fs::read_to_string(Path::new(TOY_CROSS).join("golden.json")).unwrap();
+    let golden: serde_json::Value = serde_json::from_str(&golden).unwrap();
+    for pair in golden.as_array().unwrap() {
+        let (query, text) = (pair["query"].as_str().unwrap(), pair["text"].as_str().unwrap());
+        let wanted = pair["score"].as_f64().unwrap();
+        let found = scores(&service, query, &[text]).remove(0).unwrap();
+        assert!((f64::from(found) - wanted).abs() < 1e-4, "{query}, {text}: {found}, not {wanted}");
+    }
+    // Many texts of many lengths are run in batches: the scores are the same as one by one.
+    let many: Vec<String> = (0..100).map(|at| "the red car ".repeat(1 + at % 9) + "dog sea").collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let together = scores(&service, "fast dog", &many);
+    service.configure(&Config { embedding_cache_size_bytes: 0, ..config });
+    for at in [0, 7, 8, 50] {
+        let alone = scores(&service, "fast dog", &[many[at]]).remove(0).unwrap();
+        assert!((together[at].clone().unwrap() - alone).abs() < 1e-4);
+    }
+}
+
+#[test]
+fn a_cross_encoder_does_not_embed() {
+    let root = tempfile::tempdir().unwrap();
+    assert!(model(root.path(), &["add", TOY_CROSS, "cross"]).status.success());
+    let server = Server::start_in(root.path(), &[]);
+    let mut client = server.connect_resp3();
+    assert_eq!(client.call(&words("VMODEL INFO cross")).field("kind").text(), "cross-encoder");
+    for refused in ["VEMBED MODEL cross text", "VCREATE docs MODEL cross", "VMODEL DEFAULT cross"] {
+        let error = client.ask(refused);
+        assert!(error.contains("'cross' scores answers, it does not embed"), "{refused}: {error}");
+    }
+    assert_eq!(client.ask("EXISTS docs"), ":0");
+}
+
+#[test]
+fn a_collection_made_in_a_transaction_embeds_with_its_own_model() {
+    if !has_runtime("a_collection_made_in_a_transaction_embeds_with_its_own_model") {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    added(root.path(), TOY);
+    let server = Server::start_in(root.path(), &[]);
+    let mut client = server.connect_resp3();
+    let replies = client.pipeline(&[
+        words("MULTI"),
+        words("VCREATE docs MODEL toy"),
+        vadd_text("the red car", "car"),
+        command(&["VADD", "other", "TEXT", "the red car", "car"]),
+        command(&["VSIM", "docs", "TEXT", "the red car", "COUNT", "1"]),
+        words("VCREATE docs MODEL builtin"),
+        vadd_text("a dog", "dog"),
+        words("EXEC"),
+    ]);
+    let body = replies[7].items();
+    assert_eq!(body[1], Value::Boolean(true), "{body:?}");
+    assert_eq!(body[3].items()[0].text(), "car");
+    assert!(body[4].is_error(), "the key exists by then");
+    assert_eq!(body[5], Value::Boolean(true), "{body:?}");
+    assert_eq!(client.call(&words("VINFO docs")).field("model").text(), "toy");
+    assert_eq!(client.call(&words("VINFO other")).field("model").text(), "builtin");
 }

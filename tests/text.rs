@@ -92,7 +92,7 @@ fn a_text_stays_with_its_element_until_it_is_replaced_or_removed() {
     client.call(&words("VREM k e"));
     client.call(&words("VADD k VALUES 2 0 1 e"));
     assert_eq!(text_of(&mut client, "k", "e"), Value::Null, "VREM removes the text");
-    let long = "x".repeat((1 << 20) + 1);
+    let long = "x".repeat((16 << 20) + 1);
     let refused = client.call(&command(&["VADD", "k", "VALUES", "2", "0", "1", "e", "SETTEXT", &long]));
     assert!(refused.is_error());
 }
@@ -108,6 +108,9 @@ fn texts_survive_the_log_checkpoints_and_sealed_chunks() {
     let server = Server::start_in(folder.path(), &[]);
     let mut client = server.connect_resp3();
     // More than what a checkpoint keeps in its state file: this chunk is sealed.
+    let longest = "y".repeat(16 << 20);
+    let add = command(&["VADD", "sealed", "VALUES", "2", "1", "2", "longest", "SETTEXT", &longest]);
+    assert_eq!(client.call(&add), Value::Boolean(true));
     for number in 0..20 {
         let text = format!("{number} {}", "x".repeat(1 << 20));
         let element = format!("e{number}");
@@ -136,6 +139,7 @@ fn texts_survive_the_log_checkpoints_and_sealed_chunks() {
         let text = text_of(&mut client, "sealed", &format!("e{number}")).text();
         assert!(text.starts_with(&format!("{number} x")) && text.len() == 1 << 20);
     }
+    assert_eq!(text_of(&mut client, "sealed", "longest").text(), longest);
     client.call(&words("VADD sealed VALUES 2 2 1 e7"));
     assert!(text_of(&mut client, "sealed", "e7").text().starts_with("7 x"), "carried over from the file");
 }

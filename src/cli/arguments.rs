@@ -13,6 +13,8 @@ pub struct Subcommand {
     pub words: &'static [&'static str],
     /// Options with a value, as in `--to FILE`; all of them must be given.
     pub values: &'static [(&'static str, &'static str)],
+    /// Options with a value that may be given or not.
+    pub optional: &'static [(&'static str, &'static str)],
     /// Options without.
     pub flags: &'static [&'static str],
     /// What it does, in one line.
@@ -53,6 +55,23 @@ impl Arguments {
             .unwrap_or_default()
     }
 
+    /// The value of an option that may be given or not; the last one.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.values.iter().rfind(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The value of an option that is a number from `least` to `most`.
+    ///
+    /// # Errors
+    /// [`CliError::Usage`] when it is something else.
+    pub fn number(&self, name: &str, default: u64, least: u64, most: u64) -> Result<u64, CliError> {
+        match self.value(name).map(str::parse) {
+            None => Ok(default),
+            Some(Ok(number)) if (least..=most).contains(&number) => Ok(number),
+            _ => Err(CliError::Usage(format!("{name} takes a number from {least} to {most}"))),
+        }
+    }
+
     /// Whether an option is given.
     pub fn has(&self, flag: &str) -> bool {
         self.flags.contains(&flag)
@@ -64,8 +83,9 @@ impl Subcommand {
     pub fn usage(&self) -> String {
         let words = self.words.iter().map(|word| format!(" {word}"));
         let values = self.values.iter().map(|(name, value)| format!(" {name} {value}"));
+        let optional = self.optional.iter().map(|(name, value)| format!(" [{name} {value}]"));
         let flags = self.flags.iter().map(|flag| format!(" [{flag}]"));
-        self.name.to_owned() + &words.chain(values).chain(flags).collect::<String>()
+        self.name.to_owned() + &words.chain(values).chain(optional).chain(flags).collect::<String>()
     }
 
     /// The text of its `--help`.
@@ -86,7 +106,8 @@ impl Subcommand {
                 Some((name, value)) if name.starts_with("--") => (name, Some(value.to_owned())),
                 _ => (word.as_str(), None),
             };
-            if let Some((name, _)) = self.values.iter().find(|(known, _)| *known == name) {
+            if let Some((name, _)) = self.values.iter().chain(self.optional).find(|(known, _)| *known == name)
+            {
                 let value = given.or_else(|| rest.next().cloned());
                 let value = value.ok_or_else(|| usage(format!("{name} needs a value")))?;
                 arguments.values.push((name, value));
@@ -117,6 +138,7 @@ mod tests {
         name: "copy",
         words: &["DIR"],
         values: &[("--to", "FILE")],
+        optional: &[("--as", "NAME")],
         flags: &["--json"],
         summary: "copies",
         text: "",
@@ -131,13 +153,15 @@ mod tests {
 
     #[test]
     fn words_and_options_come_in_any_order() {
-        assert_eq!(COPY.usage(), "copy DIR --to FILE [--json]");
+        assert_eq!(COPY.usage(), "copy DIR --to FILE [--as NAME] [--json]");
         for line in ["a --to b --json", "--json --to=b a", "--to b a --json"] {
             let arguments = parse(line).unwrap();
             assert_eq!((arguments.path(0), arguments.value_path("--to")), ("a".into(), "b".into()));
             assert!(arguments.has("--json"));
         }
         assert!(!parse("a --to b").unwrap().has("--json"));
+        assert_eq!(parse("a --to b --as c --as=d").unwrap().value("--as"), Some("d"));
+        assert_eq!(parse("a --to b").unwrap().value("--as"), None);
     }
 
     #[test]
@@ -152,7 +176,8 @@ mod tests {
         ] {
             let error = parse(line).unwrap_err();
             assert!(
-                error.contains(named) && error.ends_with("usage: vecdis copy DIR --to FILE [--json]"),
+                error.contains(named)
+                    && error.ends_with("usage: vecdis copy DIR --to FILE [--as NAME] [--json]"),
                 "{error}"
             );
         }

@@ -14,6 +14,7 @@ pub(super) const BACKUP: Subcommand = Subcommand {
     name: "backup",
     words: &["DIR"],
     values: &[("--to", "FILE")],
+    optional: &[],
     flags: &[],
     summary: "write a data folder to one file, also while a server runs on it",
     text: "The backup is the folder at one moment: the last checkpoint and the log records written since. Beside a running server
@@ -31,6 +32,7 @@ pub(super) const RESTORE: Subcommand = Subcommand {
     name: "restore",
     words: &["FILE"],
     values: &[("--to", "DIR")],
+    optional: &[],
     flags: &[],
     summary: "make a data folder from a backup",
     text: "DIR must be empty or not be there. The whole backup is verified before anything is written. A restore that was

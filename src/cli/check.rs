@@ -23,6 +23,7 @@ pub(super) const SUBCOMMAND: Subcommand = Subcommand {
     name: "check",
     words: &["DIR"],
     values: &[],
+    optional: &[],
     flags: &["--json"],
     summary: "verify everything in a data folder or a backup; changes nothing",
     text: "Reads manifest, state file, chunk files with all originals, and the log, and loads them as a start would. Each

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use redis_protocol::resp2::decode::decode_bytes_mut;
@@ -121,6 +121,23 @@ impl Client {
             }
         }
         Ok(answers)
+    }
+
+    /// Sends commands all at once and gives the time each took until its answer was there.
+    ///
+    /// # Errors
+    /// As [`Client::pipeline`].
+    pub fn pipeline_timed(&mut self, commands: &[Command]) -> Result<Vec<Duration>, CliError> {
+        let mut latencies = Vec::with_capacity(commands.len());
+        for batch in commands.chunks(PIPELINE_COMMANDS_MAX) {
+            let sent = Instant::now();
+            self.send(batch)?;
+            for command in batch {
+                refuse_errors(command, self.receive()?)?;
+                latencies.push(sent.elapsed());
+            }
+        }
+        Ok(latencies)
     }
 
     fn send(&mut self, commands: &[Command]) -> Result<(), CliError> {

@@ -21,6 +21,7 @@ pub(super) const SUBCOMMAND: Subcommand = Subcommand {
     name: "demo",
     words: &[],
     values: &[],
+    optional: &[],
     flags: &[],
     summary: "start a server of its own, load a small sample and search it",
     text: "The server listens on a free port of this machine and keeps its data in a scratch folder, which goes with it.

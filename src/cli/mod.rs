@@ -2,14 +2,19 @@
 
 mod arguments;
 mod backup;
+mod bench;
 mod check;
 pub mod child;
 pub mod client;
 pub mod demo;
+mod interrupt;
 mod model;
 mod progress;
+mod recall;
+mod remote;
 mod repair;
 pub mod sentences;
+mod transfer;
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -30,9 +35,14 @@ static SUBCOMMANDS: &[Subcommand] = &[
     backup::BACKUP,
     backup::RESTORE,
     model::ADD,
+    model::PULL,
     model::LIST,
     model::REMOVE,
     model::VERIFY,
+    transfer::IMPORT,
+    transfer::EXPORT,
+    bench::SUBCOMMAND,
+    recall::SUBCOMMAND,
 ];
 
 /// Width of the usage of a subcommand in the list of all; what it does stands beside a shorter one, else below.
@@ -81,6 +91,9 @@ pub enum CliError {
     /// A model cannot be added, removed or verified.
     #[error("{0}")]
     Model(String),
+    /// A file or a set of vectors is not what it should be.
+    #[error("{0}")]
+    Data(String),
     /// The server did not start.
     #[error("the server did not start: {0}")]
     Start(String),

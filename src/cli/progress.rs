@@ -16,9 +16,28 @@ impl Progress {
         Self(bar)
     }
 
-    /// So many more bytes are done.
+    /// A bar, or a running number, for a job over so many things.
+    pub fn count(what: &'static str, total: Option<u64>) -> Self {
+        let template = match total {
+            Some(_) => "{msg} {bar:40} {human_pos} of {human_len}, {per_sec}, {eta} left",
+            None => "{msg} {human_pos}, {per_sec}",
+        };
+        let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new);
+        bar.set_style(
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
+        );
+        bar.set_message(what);
+        Self(bar)
+    }
+
+    /// So many more are done.
     pub fn add(&self, bytes: u64) {
         self.0.inc(bytes);
+    }
+
+    /// So many are done.
+    pub fn set(&self, bytes: u64) {
+        self.0.set_position(bytes);
     }
 }
 

@@ -18,6 +18,7 @@ pub(super) const SUBCOMMAND: Subcommand = Subcommand {
     name: "repair",
     words: &["DIR"],
     values: &[("--to", "NEW")],
+    optional: &[],
     flags: &[SKIP_DAMAGED],
     summary: "write what is good of a damaged data folder to a new one",
     text: "DIR is not changed; no server may run on it. NEW must be empty or not be there. What is lost is listed, and NEW is

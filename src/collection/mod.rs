@@ -60,7 +60,7 @@ pub const MAX_ATTRIBUTE_BYTES: usize = 1 << 20;
 /// A chunk is full at this many bytes of texts.
 pub const MAX_CHUNK_TEXT_BYTES: usize = 1 << 30;
 /// Bytes an element's text may have.
-pub const MAX_TEXT_BYTES: usize = 1 << 20;
+pub const MAX_TEXT_BYTES: usize = 16 << 20;
 
 /// What can be wrong with a collection's data.
 #[derive(Debug, Error)]

@@ -51,7 +51,7 @@ impl Call<'_> {
     pub(super) fn model_of(&self, collection: Option<&Collection>) -> Result<Arc<Model>, CommandError> {
         let registry = &self.context.embedding.registry;
         let Some(bound) = collection.and_then(|collection| collection.model.as_ref()) else {
-            return Ok(registry.get(&self.context.config().embedding_model)?);
+            return Ok(registry.embedder(&self.context.config().embedding_model)?);
         };
         let model = registry.get(&bound.name)?;
         if model.id != **bound {
@@ -94,7 +94,7 @@ pub(super) fn text_argument(argument: &[u8]) -> Result<&str, CommandError> {
 /// Refuses a text that is too long to be kept.
 pub(super) fn check_size(text: &[u8]) -> Result<(), CommandError> {
     if text.len() > MAX_TEXT_BYTES {
-        return Err(CommandError::text("ERR a text can have 1048576 bytes at most"));
+        return Err(CommandError::text("ERR a text can have 16777216 bytes at most"));
     }
     Ok(())
 }
@@ -132,9 +132,11 @@ pub(super) fn vembed(call: &Call<'_>) -> Result<Outcome, CommandError> {
             Some(name) => String::from_utf8_lossy(name).into_owned(),
             None => call.context.config().embedding_model.clone(),
         };
-        let model = call.context.embedding.registry.get(&name)?;
+        let model = call.context.embedding.registry.embedder(&name)?;
         let texts = (next..call.request.len()).map(|at| text_argument(call.request.arg(at)));
-        texts.map(|text| Ok(Text { model: Arc::clone(&model), role, text: text?.into() })).collect()
+        texts
+            .map(|text| Ok(Text { model: Arc::clone(&model), role: role.clone(), text: text?.into() }))
+            .collect()
     })?;
     let reply = |vector: &[f32]| match blob {
         true => Reply::bulk(bytemuck::cast_slice(vector)),

@@ -11,13 +11,14 @@ use super::reply::Reply;
 use super::request::Request;
 use super::session::{Queued, Session, Watched};
 use super::text::{Embedded, may_embed};
+use super::vcreate::created_model;
 use super::{
-    CommandError, Context, Handler, Outcome, ReadHandler, SessionHandler, Step, Then, Write, WriteOp, expire,
-    read, read_text, text_write,
+    Call, CommandError, Context, Handler, Outcome, ReadHandler, SessionHandler, Step, Then, Write, WriteOp,
+    expire, read, read_text, text_write,
 };
 use crate::access::selector::Denied;
 use crate::clock;
-use crate::embed::Text;
+use crate::embed::{Model, Text};
 use crate::store::Txn;
 use crate::store::state::{Key, NamespaceId, Snapshot};
 
@@ -128,11 +129,16 @@ impl Body {
         let mut own: Vec<Own> = Vec::new();
         let mut drafts: Vec<Draft> = Vec::new();
         let mut texts: Vec<Text> = Vec::new();
+        let mut created = Created::default();
         for (place, (spec, request)) in queued.commands.into_iter().enumerate() {
             if let Err(denied) = allowed(&user, spec, &request) {
                 drafts.push(Draft::Part(Part::Done(no_longer(denied))));
                 continue;
             }
+            created.note(spec.name, context, &scope, &request);
+            let first_text = texts.len();
+            let key =
+                (may_embed(spec.name, &request) && spec.name != "vembed").then(|| Key::new(request.bytes(1)));
             drafts.push(match spec.handler {
                 Handler::Session(run) => {
                     own.push((place, run, request));
@@ -160,6 +166,9 @@ impl Body {
                     Draft::Part(Part::Done(Reply::ok()))
                 }
             });
+            if let Some(model) = key.and_then(|key| created.models.get(&key)) {
+                texts[first_text..].iter_mut().for_each(|text| text.model = Arc::clone(model));
+            }
         }
         session.account.count_texts(texts.len());
         let shared = Arc::clone(context);
@@ -190,6 +199,25 @@ fn no_longer(denied: Denied) -> Reply {
         Denied::Key(_) => "no permission to touch the specified keys",
     };
     Reply::error(format!("NOPERM the rules changed since the command was queued: {why}"))
+}
+
+/// The models of collections that the body itself makes: they are not there yet when its texts are embedded.
+#[derive(Default)]
+struct Created {
+    models: HashMap<Key, Arc<Model>>,
+}
+
+impl Created {
+    fn note(&mut self, command: &str, context: &Context, scope: &Scope, request: &Request) {
+        if command == "vcreate" {
+            let snapshot = context.store.snapshot();
+            let namespace = scope.namespace;
+            let call = Call { context, snapshot: &snapshot, namespace, scope, request, embedded: None };
+            if let Some(model) = created_model(&call) {
+                self.models.entry(Key::new(request.bytes(1)).detached()).or_insert(model);
+            }
+        }
+    }
 }
 
 /// Prepares what waited for its texts; `embedded` are those of all parts, in order.

@@ -66,6 +66,11 @@ pub(super) fn vcreate(call: &Call<'_>) -> Result<WriteOp, CommandError> {
     }))
 }
 
+/// The model that VCREATE would give a key, if the key holds nothing yet.
+pub(super) fn created_model(call: &Call<'_>) -> Option<Arc<Model>> {
+    if call.collection(1).is_some() { None } else { declared(call).ok()?.1 }
+}
+
 fn declared(call: &Call<'_>) -> Result<(Params, Option<Arc<Model>>), CommandError> {
     let (request, mut model) = (call.request, None);
     let layout = Layout { dim: 0, metric: Metric::Cosine, quantization: Quantization::Int8 };
@@ -86,7 +91,7 @@ fn declared(call: &Call<'_>) -> Result<(Params, Option<Arc<Model>>), CommandErro
         let value = request.get(next).ok_or_else(|| unexpected(word))?;
         next += 1;
         if option == "MODEL" {
-            model = Some(call.context.embedding.registry.get(&String::from_utf8_lossy(value))?);
+            model = Some(call.context.embedding.registry.embedder(&String::from_utf8_lossy(value))?);
             continue;
         }
         set(&mut params, option, value).ok_or_else(|| bad_value(option, value))?;

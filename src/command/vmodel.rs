@@ -114,7 +114,7 @@ fn unload(context: &Context, name: &str) -> Result<Reply, CommandError> {
 }
 
 fn set_default(context: &Context, name: &str) -> Result<Reply, CommandError> {
-    context.embedding.registry.get(name)?;
+    context.embedding.registry.embedder(name)?;
     let mut config = context.config.write().unwrap_or_else(std::sync::PoisonError::into_inner);
     name.clone_into(&mut config.embedding_model);
     Ok(Reply::ok())
@@ -122,7 +122,7 @@ fn set_default(context: &Context, name: &str) -> Result<Reply, CommandError> {
 
 /// Speed of a model and how far it tells related from unrelated sentences.
 fn bench(context: &Context, name: &str) -> Result<Reply, CommandError> {
-    let model = context.embedding.registry.get(name)?;
+    let model = context.embedding.registry.embedder(name)?;
     context.embedding.load(&model)?;
     let embed = |texts: Vec<String>| {
         let text = |text: String| Text { model: Arc::clone(&model), role: Role::Document, text: text.into() };

@@ -24,14 +24,18 @@ pub struct Cache {
 }
 
 /// Where a text's vector is kept.
-pub fn cache_key(model: &ModelId, role: Role, text: &str) -> CacheKey {
+pub fn cache_key(model: &ModelId, role: &Role, text: &str) -> CacheKey {
     let mut hasher = blake3::Hasher::new();
-    let role: u8 = match role {
-        Role::Query => 0,
-        Role::Document => 1,
-    };
     // No name has a zero.
-    hasher.update(&model.hash).update(model.name.as_bytes()).update(&[0, role]).update(text.as_bytes());
+    hasher.update(&model.hash).update(model.name.as_bytes()).update(&[0]);
+    match role {
+        Role::Query => hasher.update(&[0]),
+        Role::Document => hasher.update(&[1]),
+        Role::Answer(query) => {
+            hasher.update(&[2]).update(&(query.len() as u64).to_le_bytes()).update(query.as_bytes())
+        }
+    };
+    hasher.update(text.as_bytes());
     *hasher.finalize().as_bytes()
 }
 
@@ -89,9 +93,11 @@ mod tests {
     #[test]
     fn model_role_and_text_make_the_key() {
         let model = |hash| ModelId { name: "m".to_owned(), hash };
-        let one = cache_key(&model([1; 32]), Role::Query, "a");
-        assert_ne!(one, cache_key(&model([2; 32]), Role::Query, "a"));
-        assert_ne!(one, cache_key(&model([1; 32]), Role::Document, "a"));
-        assert_ne!(one, cache_key(&model([1; 32]), Role::Query, "b"));
+        let one = cache_key(&model([1; 32]), &Role::Query, "a");
+        assert_ne!(one, cache_key(&model([2; 32]), &Role::Query, "a"));
+        assert_ne!(one, cache_key(&model([1; 32]), &Role::Document, "a"));
+        assert_ne!(one, cache_key(&model([1; 32]), &Role::Query, "b"));
+        let answer = |query: &str, text| cache_key(&model([1; 32]), &Role::Answer(query.into()), text);
+        assert_ne!(answer("ab", "c"), answer("a", "bc"));
     }
 }

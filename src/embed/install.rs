@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::hub::Plan;
 use super::manifest::{Kind, MANIFEST, Manifest, ModelFile, Pooling, hash_file};
 use crate::config::is_model_name;
 
@@ -20,13 +21,7 @@ const DEFAULT_MAX_TOKENS: u64 = 512;
 /// # Errors
 /// What is missing or wrong, in words.
 pub fn add(models: &Path, source: &Path, name: &str) -> Result<Manifest, String> {
-    if !is_model_name(name) {
-        return Err(format!("'{name}' cannot be a model's name: letters, digits, '.', '_' and '-' only"));
-    }
-    let target = models.join(name);
-    if target.exists() {
-        return Err(format!("there is a model '{name}' already: remove it first, or give another name"));
-    }
+    let target = check_name(models, name)?;
     let mut manifest = match (source.is_file(), source.join(MANIFEST).is_file()) {
         (true, _) => Manifest::read_file(source)?,
         (_, true) => Manifest::read(source)?,
@@ -36,7 +31,9 @@ pub fn add(models: &Path, source: &Path, name: &str) -> Result<Manifest, String>
         }
     };
     let files = match manifest.kind {
-        Kind::Onnx => [find_graph(source)?, vec![source.join("tokenizer.json")]].concat(),
+        Kind::Onnx | Kind::CrossEncoder => {
+            [find_graph(source)?, vec![source.join("tokenizer.json")]].concat()
+        }
         Kind::Remote => Vec::new(),
     };
     let temporary = models.join(format!(".tmp-{name}"));
@@ -57,6 +54,32 @@ pub fn add(models: &Path, source: &Path, name: &str) -> Result<Manifest, String>
     fs::write(temporary.join(MANIFEST), manifest.to_text()?).map_err(failed("write model.toml"))?;
     fs::rename(&temporary, &target).map_err(failed("put the model in its place"))?;
     Ok(manifest)
+}
+
+/// Fetches the files of a model and adds it under a name. They come into a folder beside the others, which stays for the
+/// next attempt if this one fails.
+///
+/// # Errors
+/// What is missing or wrong, in words.
+pub fn pull(models: &Path, plan: &Plan, name: &str, progress: &dyn Fn(u64)) -> Result<Manifest, String> {
+    check_name(models, name)?;
+    let folder = models.join(format!(".pull-{name}"));
+    plan.fetch(&folder, progress)?;
+    let manifest = add(models, &folder, name)?;
+    fs::remove_dir_all(&folder).map_err(|error| format!("cannot remove {}: {error}", folder.display()))?;
+    Ok(manifest)
+}
+
+/// Whether a model can be added under a name, and where.
+fn check_name(models: &Path, name: &str) -> Result<PathBuf, String> {
+    if !is_model_name(name) {
+        return Err(format!("'{name}' cannot be a model's name: letters, digits, '.', '_' and '-' only"));
+    }
+    let target = models.join(name);
+    match target.exists() {
+        true => Err(format!("there is a model '{name}' already: remove it first, or give another name")),
+        false => Ok(target),
+    }
 }
 
 /// Removes a model.
@@ -96,14 +119,23 @@ fn settings(source: &Path) -> Result<Manifest, String> {
     let sentence = json(&source.join("sentence_bert_config.json"))?.unwrap_or_default();
     let pooling = json(&source.join("1_Pooling").join("config.json"))?.unwrap_or_default();
     let cls = pooling.get("pooling_mode_cls_token").and_then(Value::as_bool) == Some(true);
+    let architecture = config.pointer("/architectures/0").and_then(Value::as_str).unwrap_or_default();
+    let scores = architecture.ends_with("ForSequenceClassification");
     let max_tokens = number(&sentence, "max_seq_length").or(number(&config, "max_position_embeddings"));
     let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     Ok(Manifest {
-        kind: Kind::Onnx,
-        dims: size(number(&config, "hidden_size").ok_or("config.json has no hidden_size")?),
+        kind: if scores { Kind::CrossEncoder } else { Kind::Onnx },
+        dims: match scores {
+            true => 1,
+            false => size(number(&config, "hidden_size").ok_or("config.json has no hidden_size")?),
+        },
         max_tokens: size(max_tokens.unwrap_or(DEFAULT_MAX_TOKENS)),
-        pooling: if cls { Pooling::Cls } else { Pooling::Mean },
-        normalise: true,
+        pooling: match (scores, cls) {
+            (true, _) => Pooling::InGraph,
+            (_, true) => Pooling::Cls,
+            _ => Pooling::Mean,
+        },
+        normalise: !scores,
         query_prefix: String::new(),
         document_prefix: String::new(),
         licence: String::new(),

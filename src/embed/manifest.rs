@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::remote::Endpoint;
+use super::{Failure, Role};
 
 /// Name of the file.
 pub const MANIFEST: &str = "model.toml";
@@ -23,6 +24,8 @@ pub enum Kind {
     Onnx,
     /// A provider that embeds texts, asked over HTTP.
     Remote,
+    /// An ONNX graph that scores how well a text answers a query.
+    CrossEncoder,
 }
 
 impl Kind {
@@ -31,6 +34,7 @@ impl Kind {
         match self {
             Self::Onnx => "onnx",
             Self::Remote => "remote",
+            Self::CrossEncoder => "cross-encoder",
         }
     }
 }
@@ -63,7 +67,7 @@ pub struct ModelFile {
 pub struct Manifest {
     /// What it does.
     pub kind: Kind,
-    /// Dimensions of its vectors.
+    /// Dimensions of its vectors; 1 for a cross-encoder.
     pub dims: usize,
     /// Tokens of a text it reads, those that mark begin and end counted.
     pub max_tokens: usize,
@@ -144,6 +148,21 @@ impl Manifest {
     pub fn file(&self, end: &str) -> Result<&str, String> {
         let found = self.files.iter().find(|file| file.name.ends_with(end));
         found.map(|file| file.name.as_str()).ok_or_else(|| format!("{MANIFEST} names no file *{end}"))
+    }
+
+    /// What is put in front of a text.
+    ///
+    /// # Errors
+    /// When the model does not do what is asked for: some embed, others score.
+    pub fn prefix(&self, role: &Role) -> Result<&str, Failure> {
+        let scores = self.kind == Kind::CrossEncoder;
+        match role {
+            Role::Query if !scores => Ok(&self.query_prefix),
+            Role::Document if !scores => Ok(&self.document_prefix),
+            Role::Answer(_) if scores => Ok(""),
+            Role::Answer(_) => Err(Failure::Failed("it embeds texts, it does not score answers".to_owned())),
+            _ => Err(Failure::Failed("it scores answers, it does not embed texts".to_owned())),
+        }
     }
 
     /// The hash of everything its vectors depend on.

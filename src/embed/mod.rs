@@ -5,11 +5,13 @@
 
 mod builtin;
 mod cache;
+pub mod hub;
 pub mod install;
 pub mod manifest;
 mod onnx;
 pub mod registry;
 mod remote;
+mod retry;
 mod runtime;
 mod service;
 mod static_model;
@@ -43,12 +45,14 @@ impl ModelId {
 }
 
 /// What a text is embedded for: some models put different words in front.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// To search with.
     Query,
     /// To be found.
     Document,
+    /// To be scored: how well it answers this query. A cross-encoder's "vector" is that one number.
+    Answer(Arc<str>),
 }
 
 /// Why a text has no vector.
@@ -70,6 +74,9 @@ pub enum EmbedError {
         /// What it said.
         reason: String,
     },
+    /// The model scores answers to queries.
+    #[error("the model '{0}' scores answers, it does not embed")]
+    NoEmbedder(String),
     /// Nothing in the text means anything to the model.
     #[error("the text has no word that the model knows")]
     Empty,
@@ -120,7 +127,7 @@ pub trait Embedder: Send + Sync {
     ///
     /// # Errors
     /// What went wrong.
-    fn embed(&self, texts: &[&str], role: Role) -> Result<Embedded, Failure>;
+    fn embed(&self, texts: &[&str], role: &Role) -> Result<Embedded, Failure>;
 }
 
 /// Makes a vector unit length; zeros stay.

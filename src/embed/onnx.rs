@@ -1,8 +1,9 @@
-//! ONNX models, run by ONNX Runtime.
+//! ONNX models, run by ONNX Runtime: those that embed a text, and cross-encoders, which read a query and a text together.
 //!
 //! A session is used by one thread at a time; there are as many as threads have needed at once. Texts of like length are
 //! run together: padding costs more than a batch saves.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -73,17 +74,20 @@ impl OnnxModel {
     }
 
     /// Embeds token lists that are all about equally long; adds their vectors to `out`.
-    fn run(&self, session: &mut Session, lists: &[&[u32]], out: &mut Vec<Vec<f32>>) -> Result<(), String> {
+    fn run(&self, session: &mut Session, lists: &[&Tokens], out: &mut Vec<Vec<f32>>) -> Result<(), String> {
         let failed = |error: ort::Error| error.to_string();
-        let width = lists.iter().map(|list| list.len()).max().unwrap_or(0);
+        let width = lists.iter().map(|list| list.ids.len()).max().unwrap_or(0);
         let (mut ids, mut mask) = (vec![0i64; lists.len() * width], vec![0i64; lists.len() * width]);
+        let mut types = ids.clone();
         for (list, at) in lists.iter().zip((0..).step_by(width.max(1))) {
-            for (token, at) in list.iter().zip(at..) {
+            for (token, at) in list.ids.iter().zip(at..) {
                 ids[at] = i64::from(*token);
                 mask[at] = 1;
             }
+            for (part, at) in list.types.iter().zip(at..) {
+                types[at] = i64::from(*part);
+            }
         }
-        let types = vec![0i64; ids.len()];
         let mut inputs = Vec::with_capacity(INPUTS.len());
         for input in session.inputs() {
             let values = match input.name() {
@@ -122,13 +126,20 @@ impl OnnxModel {
     }
 }
 
+/// A text, or a query and a text, as the graph reads it.
+struct Tokens {
+    ids: Vec<u32>,
+    /// Which of two texts each belongs to; nothing if there is one.
+    types: Vec<u32>,
+}
+
 const INPUTS: [&str; 3] = ["input_ids", "attention_mask", "token_type_ids"];
 
 /// One vector for each list from those of its tokens, which are `[lists, width, dims]`.
-fn pool(values: &[f32], lists: &[&[u32]], width: usize, dims: usize, pooling: Pooling) -> Vec<f32> {
+fn pool(values: &[f32], lists: &[&Tokens], width: usize, dims: usize, pooling: Pooling) -> Vec<f32> {
     let mut pooled = Vec::with_capacity(lists.len() * dims);
     for (list, rows) in lists.iter().zip(values.chunks_exact(width * dims)) {
-        let tokens = if pooling == Pooling::Cls { 1 } else { list.len() };
+        let tokens = if pooling == Pooling::Cls { 1 } else { list.ids.len() };
         let mut sum = vec![0.0f32; dims];
         for row in rows.chunks_exact(dims).take(tokens) {
             sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
@@ -140,30 +151,38 @@ fn pool(values: &[f32], lists: &[&[u32]], width: usize, dims: usize, pooling: Po
 }
 
 impl Embedder for OnnxModel {
-    fn embed(&self, texts: &[&str], role: Role) -> Result<Embedded, Failure> {
-        let prefix = match role {
-            Role::Query => &self.manifest.query_prefix,
-            Role::Document => &self.manifest.document_prefix,
+    fn embed(&self, texts: &[&str], role: &Role) -> Result<Embedded, Failure> {
+        let prefix = self.manifest.prefix(role)?;
+        let max_tokens = self.manifest.max_tokens;
+        let tokens = |text: &&str| match role {
+            Role::Answer(query) => {
+                let (ids, types) = self.tokenizer.pair(query, text, max_tokens)?;
+                Ok(Tokens { ids, types })
+            }
+            _ => {
+                let prefixed = if prefix.is_empty() {
+                    Cow::Borrowed(*text)
+                } else {
+                    Cow::Owned(prefix.to_owned() + text)
+                };
+                Ok(Tokens { ids: self.tokenizer.marked(&prefixed, max_tokens)?, types: Vec::new() })
+            }
         };
-        let tokens = |text: &&str| match prefix.is_empty() {
-            true => self.tokenizer.marked(text, self.manifest.max_tokens),
-            false => self.tokenizer.marked(&format!("{prefix}{text}"), self.manifest.max_tokens),
-        };
-        let lists: Vec<Vec<u32>> = texts.iter().map(tokens).collect::<Result<_, _>>()?;
+        let lists: Vec<Tokens> = texts.iter().map(tokens).collect::<Result<_, String>>()?;
         let mut order: Vec<usize> = (0..lists.len()).collect();
-        order.sort_by_key(|&at| lists[at].len());
+        order.sort_by_key(|&at| lists[at].ids.len());
 
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut session = idle.map_or_else(|| self.open(), Ok)?;
         let mut sorted = Vec::with_capacity(lists.len());
         let mut rest = &order[..];
         while let Some((&first, _)) = rest.split_first() {
-            let shortest = lists[first].len();
+            let shortest = lists[first].ids.len();
             let alike = |len: usize| len <= shortest + shortest / MAX_PADDING_SHARE;
             let fits = |count: usize, len: usize| alike(len) && count * len <= MAX_BATCH_TOKENS;
             let count =
-                (1..rest.len()).find(|&at| !fits(at + 1, lists[rest[at]].len())).unwrap_or(rest.len());
-            let batch: Vec<&[u32]> = rest[..count].iter().map(|&at| &lists[at][..]).collect();
+                (1..rest.len()).find(|&at| !fits(at + 1, lists[rest[at]].ids.len())).unwrap_or(rest.len());
+            let batch: Vec<&Tokens> = rest[..count].iter().map(|&at| &lists[at]).collect();
             self.run(&mut session, &batch, &mut sorted)?;
             rest = &rest[count..];
         }
@@ -173,6 +192,6 @@ impl Embedder for OnnxModel {
         for (at, vector) in order.into_iter().zip(sorted) {
             vectors[at] = vector;
         }
-        Ok(Embedded { vectors, tokens: lists.iter().map(Vec::len).sum() })
+        Ok(Embedded { vectors, tokens: lists.iter().map(|list| list.ids.len()).sum() })
     }
 }

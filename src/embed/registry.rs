@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use super::manifest::{MANIFEST, Manifest};
+use super::manifest::{Kind, MANIFEST, Manifest};
 use super::onnx::OnnxModel;
 use super::remote::{Endpoint, RemoteModel};
 use super::runtime::Runtime;
@@ -66,6 +66,11 @@ impl Model {
             Source::Builtin => "static",
             Source::Folder(_, manifest) => manifest.kind.name(),
         }
+    }
+
+    /// Whether it scores answers to a query, and embeds nothing.
+    pub fn is_cross_encoder(&self) -> bool {
+        matches!(&self.source, Source::Folder(_, manifest) if manifest.kind == Kind::CrossEncoder)
     }
 
     /// Under which licence it is.
@@ -138,12 +143,25 @@ impl Registry {
         }
         let down = |reason| EmbedError::Down { model: name.chars().take(80).collect(), reason };
         if !is_model_name(name) || !self.folder.join(name).join(MANIFEST).is_file() {
-            let reason = "there is no model of this name: add its folder with 'vecdis model add'";
+            let reason =
+                "there is no model of this name: get it with 'vecdis model pull' or 'vecdis model add'";
             return Err(down(reason.to_owned()));
         }
         let model = Arc::new(Model::in_folder(name.to_owned(), self.folder.join(name)).map_err(down)?);
         let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
         Ok(Arc::clone(models.entry(name.to_owned()).or_insert(model)))
+    }
+
+    /// The model of that name, which must embed.
+    ///
+    /// # Errors
+    /// As [`Registry::get`]; [`EmbedError::NoEmbedder`] if it is a cross-encoder.
+    pub fn embedder(&self, name: &str) -> Result<Arc<Model>, EmbedError> {
+        let model = self.get(name)?;
+        match model.is_cross_encoder() {
+            true => Err(EmbedError::NoEmbedder(name.to_owned())),
+            false => Ok(model),
+        }
     }
 
     /// All models that can be read, by name, as they are on disk now.

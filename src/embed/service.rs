@@ -243,10 +243,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Job {
     fn new(texts: Vec<Text>, answer: oneshot::Sender<Answers>) -> Self {
         let mut order: Vec<usize> = (0..texts.len()).collect();
-        order.sort_by_key(|&at| {
-            let text = &texts[at];
-            (text.model.id.hash, text.role, text.text.len())
-        });
+        let key = |at: usize| (&texts[at].model.id.hash, &texts[at].role, texts[at].text.len());
+        order.sort_by(|&a, &b| key(a).cmp(&key(b)));
         Self {
             order,
             answers: Mutex::new(vec![None; texts.len()]),
@@ -309,7 +307,7 @@ fn work(shared: &Shared, lane: &Lane) {
         let budget_bytes = shared.cache_bytes.load(Ordering::Relaxed);
         for at in turn {
             let text = &job.texts[at];
-            let key = cache_key(&text.model.id, text.role, &text.text);
+            let key = cache_key(&text.model.id, &text.role, &text.text);
             let kept = if budget_bytes > 0 { lock(&shared.cache).get(&key, budget_bytes) } else { None };
             match kept {
                 Some(vector) => found.push((at, Ok(vector))),
@@ -333,7 +331,7 @@ fn embed(
     missing: &[(usize, CacheKey)],
     found: &mut Vec<(usize, Result<Vector, EmbedError>)>,
 ) {
-    let (model, role) = (&job.texts[missing[0].0].model, job.texts[missing[0].0].role);
+    let (model, role) = (&job.texts[missing[0].0].model, &job.texts[missing[0].0].role);
     let texts: Vec<&str> = missing.iter().map(|&(at, _)| &*job.texts[at].text).collect();
     let failed = |reason| EmbedError::Failed { model: model.id.name.clone(), reason };
     let embedded = model.load(&shared.runtime).and_then(|embedder| {
@@ -359,7 +357,7 @@ fn embed(
     for (&(at, key), vector) in missing.iter().zip(embedded.vectors) {
         let answer = if vector.len() != model.dims || !vector.iter().all(|value| value.is_finite()) {
             Err(failed(format!("it did not give {} finite numbers", model.dims)))
-        } else if vector.iter().all(|&value| value == 0.0) {
+        } else if !matches!(role, Role::Answer(_)) && vector.iter().all(|&value| value == 0.0) {
             Err(EmbedError::Empty)
         } else {
             let vector: Vector = vector.into();
@@ -408,7 +406,7 @@ mod tests {
         let first = service.embed(texts(&service, &words)).blocking_recv().unwrap();
         let model = service.registry.get(BUILTIN).unwrap().load(&service.shared.runtime).unwrap();
         for (text, answer) in words.iter().zip(&first) {
-            let alone = model.embed(&[text], Role::Document).unwrap().vectors.remove(0);
+            let alone = model.embed(&[text], &Role::Document).unwrap().vectors.remove(0);
             assert_eq!(&**answer.as_ref().unwrap(), &alone[..], "{text}");
         }
         let embedded = metrics.embedded_texts.load(Ordering::Relaxed);

@@ -51,7 +51,7 @@ impl StaticModel {
 }
 
 impl Embedder for StaticModel {
-    fn embed(&self, texts: &[&str], _: Role) -> Result<Embedded, Failure> {
+    fn embed(&self, texts: &[&str], _: &Role) -> Result<Embedded, Failure> {
         let mut embedded = Embedded { vectors: Vec::with_capacity(texts.len()), tokens: 0 };
         for text in texts {
             let tokens = self.tokenizer.words(text, self.max_tokens)?;
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     fn cosine(model: &StaticModel, a: &str, b: &str) -> f32 {
-        let embedded = model.embed(&[a, b], Role::Document).unwrap();
+        let embedded = model.embed(&[a, b], &Role::Document).unwrap();
         embedded.vectors[0].iter().zip(&embedded.vectors[1]).map(|(a, b)| a * b).sum()
     }
 
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn vectors_have_unit_length_and_a_text_without_words_has_none() {
         let model = builtin::load().unwrap();
-        let embedded = model.embed(&["hello world", "", "  "], Role::Query).unwrap();
+        let embedded = model.embed(&["hello world", "", "  "], &Role::Query).unwrap();
         assert_eq!(embedded.tokens, 2);
         let norm = |vector: &[f32]| vector.iter().map(|value| value * value).sum::<f32>();
         assert_eq!(embedded.vectors[0].len(), builtin::DIMS);

@@ -33,15 +33,37 @@ impl Tokenizer {
         self.encode(text, max_tokens, true)
     }
 
+    /// Tokens of a query and a text together, at most `max_tokens`, and which of the two each belongs to (0 or 1). What is
+    /// too much is taken from the longer one.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn pair(&self, query: &str, text: &str, max_tokens: usize) -> Result<(Vec<u32>, Vec<u32>), String> {
+        let encodings = self
+            .0
+            .encode((query, text), &options(max_tokens, true))
+            .wait()
+            .map_err(|error| error.to_string())?;
+        let Some(encoding) = encodings.first() else { return Ok((Vec::new(), Vec::new())) };
+        let ids: Vec<u32> = encoding.ids().iter().map(|token| token.id()).collect();
+        let types = encoding
+            .type_ids()
+            .map_or_else(|| vec![0; ids.len()], |types| types.iter().map(|&part| u32::from(part)).collect());
+        Ok((ids, types))
+    }
+
     fn encode(&self, text: &str, max_tokens: usize, marks: bool) -> Result<Vec<u32>, String> {
-        let truncation = TruncationParams { max_length: max_tokens, ..Default::default() };
-        let options = EncodeOptions {
-            add_special_tokens: marks,
-            padding: Override::Off,
-            truncation: Override::With(truncation),
-            ..EncodeOptions::default()
-        };
-        let encodings = self.0.encode(text, &options).wait().map_err(|error| error.to_string())?;
+        let encodings =
+            self.0.encode(text, &options(max_tokens, marks)).wait().map_err(|error| error.to_string())?;
         Ok(encodings.first().map_or(Vec::new(), |one| one.ids().iter().map(|token| token.id()).collect()))
+    }
+}
+
+fn options(max_tokens: usize, marks: bool) -> EncodeOptions {
+    EncodeOptions {
+        add_special_tokens: marks,
+        padding: Override::Off,
+        truncation: Override::With(TruncationParams { max_length: max_tokens, ..Default::default() }),
+        ..EncodeOptions::default()
     }
 }

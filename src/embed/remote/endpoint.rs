@@ -182,12 +182,12 @@ impl Endpoint {
     }
 
     /// What a request says.
-    pub fn request(&self, texts: &[String], role: Role, dims: usize) -> String {
+    pub fn request(&self, texts: &[String], role: &Role, dims: usize) -> String {
         let mut body = match self.provider {
             Provider::Openai => json!({"model": self.model, "input": texts, "encoding_format": "float"}),
             Provider::Cohere => json!({
                 "model": self.model, "texts": texts, "embedding_types": ["float"], "truncate": "END",
-                "input_type": match role { Role::Query => "search_query", Role::Document => "search_document" },
+                "input_type": if *role == Role::Query { "search_query" } else { "search_document" },
             }),
             Provider::Tei => json!({"inputs": texts, "truncate": true}),
             Provider::HuggingFace => json!({"inputs": texts}),
@@ -303,12 +303,12 @@ mod tests {
         let texts = ["a".to_owned(), "b".to_owned()];
         let openai = endpoint("provider = 'openai'\nmodel = 'm'\nrequest_dims = true");
         assert_eq!(openai.target(), "https://api.openai.com/v1/embeddings");
-        let body: Value = serde_json::from_str(&openai.request(&texts, Role::Query, 8)).unwrap();
+        let body: Value = serde_json::from_str(&openai.request(&texts, &Role::Query, 8)).unwrap();
         let wanted = json!({"model": "m", "input": ["a", "b"], "encoding_format": "float", "dimensions": 8});
         assert_eq!(body, wanted);
         let cohere = endpoint("provider = 'cohere'\nmodel = 'm'");
         assert_eq!(cohere.target(), "https://api.cohere.com/v2/embed");
-        for (role, name) in [(Role::Query, "search_query"), (Role::Document, "search_document")] {
+        for (role, name) in [(&Role::Query, "search_query"), (&Role::Document, "search_document")] {
             let body: Value = serde_json::from_str(&cohere.request(&texts, role, 8)).unwrap();
             assert_eq!(body["input_type"], name);
             assert!(body.get("output_dimension").is_none());

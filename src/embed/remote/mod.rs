@@ -5,7 +5,6 @@
 //! answered at once. The key is read from a file or the environment when the model is loaded, and never shown.
 
 mod endpoint;
-mod retry;
 
 use std::io::Read;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,7 +13,7 @@ use std::time::{Duration, Instant};
 use ureq::http::{HeaderMap, StatusCode};
 
 use super::manifest::Manifest;
-use super::{Embedded, Embedder, Failure, Role};
+use super::{Embedded, Embedder, Failure, Role, retry};
 pub use endpoint::Endpoint;
 use endpoint::Key;
 
@@ -198,7 +197,7 @@ fn refused(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Refusal {
     let message: String = message.chars().filter(|c| !c.is_control()).take(ERROR_CHARS).collect();
     let reason = format!("answered {}: {message}", status.as_u16());
     match status.as_u16() {
-        429 | 500 | 502 | 503 | 504 => Refusal::Again(reason, retry::retry_after(headers)),
+        _ if retry::may_pass(status) => Refusal::Again(reason, retry::retry_after(headers)),
         300..400 => Refusal::Final(Failure::Down(format!("answered {status}, redirects are not followed"))),
         400 | 413 | 422 => Refusal::Final(Failure::Failed(reason)),
         _ => Refusal::Final(Failure::Down(reason)),
@@ -206,12 +205,9 @@ fn refused(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Refusal {
 }
 
 impl Embedder for RemoteModel {
-    fn embed(&self, texts: &[&str], role: Role) -> Result<Embedded, Failure> {
+    fn embed(&self, texts: &[&str], role: &Role) -> Result<Embedded, Failure> {
         let dims = self.manifest.dims;
-        let prefix = match role {
-            Role::Query => &self.manifest.query_prefix,
-            Role::Document => &self.manifest.document_prefix,
-        };
+        let prefix = self.manifest.prefix(role)?;
         // Providers refuse empty texts; they have no vector.
         let (places, asked): (Vec<usize>, Vec<String>) = texts
             .iter()

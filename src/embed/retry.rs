@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, SystemTime};
 
-use ureq::http::HeaderMap;
+use ureq::http::{HeaderMap, StatusCode};
 
 /// Times a request is sent.
 pub const MAX_TRIES: u32 = 4;
@@ -11,6 +11,11 @@ pub const MAX_TRIES: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest wait.
 const MAX_PAUSE: Duration = Duration::from_secs(20);
+
+/// Whether what an answer's status tells of may pass.
+pub fn may_pass(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 429 | 500 | 502 | 503 | 504)
+}
 
 /// How long to wait after that many tries: a random part of a time that doubles, so that clients that failed together do
 /// not come again together ("full jitter").

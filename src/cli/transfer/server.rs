@@ -1,0 +1,268 @@
+//! Vector sets on a server, of Redis or Vecdis.
+
+use std::collections::VecDeque;
+
+use super::{BATCH_RECORDS, Record, Shape, Sink, Source};
+use crate::cli::CliError;
+use crate::cli::client::{BytesFrame, Client, Command};
+use crate::cli::remote::{Place, bulk, number, pairs};
+
+/// Names asked for at a time.
+const PAGE_NAMES: usize = 4096;
+
+/// The vector sets of a server.
+///
+/// # Errors
+/// When it does not answer.
+pub fn keys(place: &Place) -> Result<Vec<Vec<u8>>, CliError> {
+    let mut client = place.connect()?;
+    let (mut found, mut cursor) = (Vec::new(), b"0".to_vec());
+    loop {
+        let scan = Command::new([b"SCAN".to_vec(), cursor]);
+        let answer = client.call(&scan.arg("COUNT").arg("1000"))?;
+        let BytesFrame::Array(parts) = answer else { return Err(unexpected("SCAN")) };
+        let [next, BytesFrame::Array(keys)] = &parts[..] else { return Err(unexpected("SCAN")) };
+        for key in keys.iter().filter_map(bulk) {
+            let kind = client.call(&Command::new(["TYPE"]).arg(key.clone()))?;
+            if matches!(&kind, BytesFrame::SimpleString(name) if name.as_ref() == b"vectorset")
+                && !found.contains(&key)
+            {
+                found.push(key);
+            }
+        }
+        cursor = bulk(next).unwrap_or_default();
+        if cursor == b"0" || cursor.is_empty() {
+            return Ok(found);
+        }
+    }
+}
+
+fn unexpected(command: &str) -> CliError {
+    CliError::Answer { command: command.to_owned(), answer: "something that is no answer to it".to_owned() }
+}
+
+/// Reads a set.
+pub struct ServerSource {
+    client: Client,
+    key: Vec<u8>,
+    /// Whether it is Vecdis: then it has texts, and answers VGET.
+    is_vecdis: bool,
+    shape: Shape,
+    total: u64,
+    names: VecDeque<Vec<u8>>,
+    /// The last name of the page before; nothing when there are no more.
+    after: Option<Vec<u8>>,
+}
+
+impl ServerSource {
+    /// Asks what the set is.
+    ///
+    /// # Errors
+    /// When there is no such set.
+    pub fn open(place: &Place, key: &[u8]) -> Result<Self, CliError> {
+        let mut client = place.connect()?;
+        let info = client.call(&Command::new(["VINFO"]).arg(key))?;
+        let Some(info) = pairs(&info) else {
+            let key = String::from_utf8_lossy(key).into_owned();
+            return Err(CliError::Data(format!("there is no vector set {key:?} on {}", place.name())));
+        };
+        let field = |name: &str| info.iter().find(|(known, _)| known == name).map(|(_, value)| value);
+        let text =
+            |name: &str| field(name).and_then(bulk).map(|text| String::from_utf8_lossy(&text).into_owned());
+        let quantization = match text("quant-type").as_deref() {
+            Some("f32") => Some("NOQUANT"),
+            Some("bin") => Some("BIN"),
+            _ => Some("Q8"),
+        };
+        let count = |name: &str| field(name).and_then(number).unwrap_or(0);
+        let shape = Shape {
+            quantization,
+            metric: text("metric"),
+            model: text("model"),
+            dims: usize::try_from(count("vector-dim")).unwrap_or(0),
+        };
+        let total = count("size");
+        let is_vecdis = place.is_vecdis(&mut client)?;
+        let mut source = Self {
+            client,
+            key: key.to_vec(),
+            is_vecdis,
+            shape,
+            total,
+            names: VecDeque::new(),
+            after: Some(Vec::new()),
+        };
+        source.page()?;
+        Ok(source)
+    }
+
+    /// Asks for the next names. VRANGE pages through them; a Redis that has none yet is asked for all at once.
+    fn page(&mut self) -> Result<(), CliError> {
+        let Some(after) = self.after.take() else { return Ok(()) };
+        let start = if after.is_empty() { b"-".to_vec() } else { [b"(", &after[..]].concat() };
+        let range = Command::new(["VRANGE"]).arg(self.key.clone()).arg(start).arg("+");
+        let page = match self.client.call(&range.arg(PAGE_NAMES.to_string())) {
+            Err(CliError::Answer { answer, .. }) if answer.contains("unknown command") => {
+                let all = Command::new(["VRANDMEMBER"]).arg(self.key.clone()).arg(self.total.to_string());
+                self.client.call(&all)?
+            }
+            answer => {
+                let answer = answer?;
+                if let BytesFrame::Array(items) = &answer
+                    && items.len() == PAGE_NAMES
+                {
+                    self.after = items.last().and_then(bulk);
+                }
+                answer
+            }
+        };
+        let BytesFrame::Array(items) = page else { return Err(unexpected("VRANGE")) };
+        self.names.extend(items.iter().filter_map(bulk));
+        Ok(())
+    }
+
+    fn records(&mut self, names: Vec<Vec<u8>>) -> Result<Vec<Record>, CliError> {
+        let about = |command: &str, name: &[u8]| Command::new([command.as_bytes(), &self.key, name]);
+        let commands: Vec<Command> = match self.is_vecdis {
+            true => names
+                .iter()
+                .map(|name| about("VGET", name).arg("WITHVECTOR").arg("WITHATTRIBS").arg("WITHTEXT"))
+                .collect(),
+            false => names.iter().flat_map(|name| [about("VEMB", name), about("VGETATTR", name)]).collect(),
+        };
+        let answers = self.client.pipeline(&commands)?;
+        let per_name = commands.len() / names.len().max(1);
+        let mut records = Vec::new();
+        for (element, answers) in names.into_iter().zip(answers.chunks(per_name)) {
+            let (vector, attributes, text) = match answers {
+                [map] => {
+                    let Some(fields) = pairs(map) else { continue };
+                    let field =
+                        |name: &str| fields.iter().find(|(known, _)| known == name).map(|(_, value)| value);
+                    (
+                        field("vector").and_then(floats),
+                        field("attributes").and_then(bulk),
+                        field("text").and_then(bulk),
+                    )
+                }
+                [vector, attributes] => (floats(vector), bulk(attributes), None),
+                _ => return Err(unexpected("VGET")),
+            };
+            // One without a vector has been removed meanwhile.
+            if vector.is_some() {
+                records.push(Record { element, vector, attributes, text });
+            }
+        }
+        Ok(records)
+    }
+}
+
+fn floats(frame: &BytesFrame) -> Option<Vec<f32>> {
+    let BytesFrame::Array(items) = frame else { return None };
+    let float = |item: &BytesFrame| String::from_utf8(bulk(item)?).ok()?.parse().ok();
+    items.iter().map(float).collect()
+}
+
+impl Source for ServerSource {
+    fn total(&self) -> Option<u64> {
+        Some(self.total)
+    }
+
+    fn shape(&self) -> Shape {
+        self.shape.clone()
+    }
+
+    fn next(&mut self) -> Result<Vec<Record>, CliError> {
+        loop {
+            if self.names.is_empty() {
+                self.page()?;
+            }
+            let count = self.names.len().min(BATCH_RECORDS);
+            if count == 0 {
+                return Ok(Vec::new());
+            }
+            let names = self.names.drain(..count).collect();
+            let records = self.records(names)?;
+            if !records.is_empty() {
+                return Ok(records);
+            }
+        }
+    }
+}
+
+/// Adds to a set.
+pub struct ServerSink {
+    client: Client,
+    key: Vec<u8>,
+    is_vecdis: bool,
+    quantization: Option<&'static str>,
+    lost_texts: u64,
+}
+
+impl ServerSink {
+    /// Makes the set where it is not there and its source says what it is.
+    ///
+    /// # Errors
+    /// When the server cannot have such a set.
+    pub fn open(place: &Place, key: &[u8], shape: Shape) -> Result<Self, CliError> {
+        let mut client = place.connect()?;
+        let is_vecdis = place.is_vecdis(&mut client)?;
+        let exists = client.call(&Command::new(["EXISTS"]).arg(key))? == BytesFrame::Integer(1);
+        let metric = shape.metric.as_deref().unwrap_or("cosine");
+        if is_vecdis && !exists && shape.dims > 0 {
+            let mut create = Command::new(["VCREATE"]).arg(key).arg("DIM").arg(shape.dims.to_string());
+            create = create.arg("METRIC").arg(metric).arg(shape.quantization.unwrap_or("Q8"));
+            if let Some(model) = &shape.model {
+                create = create.arg("MODEL").arg(model.as_str());
+            }
+            client.call(&create)?;
+        } else if !is_vecdis && !metric.eq_ignore_ascii_case("cosine") {
+            return Err(CliError::Data(format!(
+                "the set's metric is {metric}; {} knows cosine only",
+                place.name()
+            )));
+        }
+        Ok(Self { client, key: key.to_vec(), is_vecdis, quantization: shape.quantization, lost_texts: 0 })
+    }
+
+    fn add(&mut self, record: Record) -> Result<Command, CliError> {
+        let add = Command::new(["VADD"]).arg(self.key.clone());
+        let text = record.text.filter(|_| self.is_vecdis || record.vector.is_none());
+        let mut add = match (&record.vector, &text) {
+            (Some(vector), _) => {
+                add.arg("FP32").arg(vector.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())
+            }
+            (None, Some(text)) if self.is_vecdis => add.arg("TEXT").arg(text.clone()),
+            _ => return Err(CliError::Data("Redis embeds no texts: a vector is needed".to_owned())),
+        };
+        add = add.arg(record.element);
+        if let Some(quantization) = self.quantization {
+            add = add.arg(quantization);
+        }
+        if let Some(attributes) = record.attributes {
+            add = add.arg("SETATTR").arg(attributes);
+        }
+        match (record.vector, text) {
+            (Some(_), Some(text)) => Ok(add.arg("SETTEXT").arg(text)),
+            _ => Ok(add),
+        }
+    }
+}
+
+impl Sink for ServerSink {
+    fn put(&mut self, records: Vec<Record>) -> Result<(), CliError> {
+        if !self.is_vecdis {
+            self.lost_texts += records.iter().filter(|record| record.text.is_some()).count() as u64;
+        }
+        let commands = records.into_iter().map(|record| self.add(record)).collect::<Result<Vec<_>, _>>()?;
+        self.client.pipeline(&commands).map(drop)
+    }
+
+    fn finish(&mut self) -> Result<(), CliError> {
+        Ok(())
+    }
+
+    fn lost(&self) -> Option<String> {
+        (self.lost_texts > 0).then(|| format!("Redis keeps no texts: {} are lost", self.lost_texts))
+    }
+}

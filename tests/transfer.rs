@@ -1,0 +1,233 @@
+//! `vecdis import`, `export`: what goes out comes back, through every format and between servers.
+
+#![allow(clippy::unwrap_used, clippy::cast_precision_loss)]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use common::{Client, Command, Rng, Server, Value, clustered, command, fp32, words};
+
+const DIMS: usize = 8;
+const COUNT: usize = 600;
+
+fn succeeded(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn failed(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(error.trim_end().lines().count(), 1, "{error}");
+    error
+}
+
+fn import(server: &Server, source: &str, key: &str) -> Output {
+    common::run(&["import", source, "--key", key, "--server", &server.address.to_string()])
+}
+
+fn export(server: &Server, key: &str, target: &str) -> Output {
+    common::run(&["export", key, target, "--server", &server.address.to_string()])
+}
+
+fn name(at: usize) -> String {
+    format!("e{at}")
+}
+
+/// Vectors, most with attributes, some with a text, names among them that need quoting.
+fn fill(client: &mut Client, key: &str) {
+    let adds: Vec<Command> = clustered(&mut Rng(7), COUNT, DIMS)
+        .iter()
+        .enumerate()
+        .map(|(at, vector)| {
+            let attributes = format!(r#"{{"number":{at},"tag":"a, \"b\" {}"}}"#, at % 5);
+            let text = format!("text {at}, \"quoted\"\nsecond line");
+            let (blob, name) = (fp32(vector), name(at));
+            let mut add = vec![&b"VADD"[..], key.as_bytes(), b"FP32", &blob, name.as_bytes()];
+            if at % 3 > 0 {
+                add.extend([&b"SETATTR"[..], attributes.as_bytes()]);
+            }
+            if at % 4 == 1 {
+                add.extend([&b"SETTEXT"[..], text.as_bytes()]);
+            }
+            command(&add)
+        })
+        .collect();
+    assert!(client.pipeline(&adds).iter().all(|reply| !reply.is_error()));
+}
+
+/// What a server holds of an element.
+fn element(client: &mut Client, key: &str, at: usize) -> Value {
+    let get = ["VGET", key, &name(at), "WITHVECTOR", "WITHATTRIBS", "WITHTEXT"];
+    client.call(&command(&get))
+}
+
+fn is_same(a: &mut Client, b: &mut Client, key: &str, other: &str) {
+    assert_eq!(a.call(&words(&format!("VCARD {key}"))), b.call(&words(&format!("VCARD {other}"))));
+    for at in 0..COUNT {
+        assert_eq!(element(a, key, at), element(b, other, at), "element {at}");
+    }
+    let search = |key: &str| {
+        command(&["VSIM", key, "ELE", "e5", "WITHSCORES", "COUNT", "20", "FILTER", ".number > 9"])
+    };
+    assert_eq!(a.call(&search(key)), b.call(&search(other)));
+}
+
+#[test]
+fn a_set_moves_from_server_to_server_with_attributes_and_texts() {
+    let (from, to) = (Server::start(&[]), Server::start(&["--requirepass", "pw"]));
+    let mut client = from.connect_resp3();
+    assert_eq!(client.ask(&format!("VCREATE docs DIM {DIMS} METRIC L2 NOQUANT")), "+OK");
+    fill(&mut client, "docs");
+    fill(&mut client, "more");
+    let target = format!("redis://:pw@{}/copy", to.address);
+    let said = succeeded(&export(&from, "docs", &target));
+    assert!(said.contains("600 elements"), "{said}");
+    let mut other = to.connect_resp3();
+    assert_eq!(other.ask("AUTH pw"), "+OK");
+    is_same(&mut client, &mut other, "docs", "copy");
+    let info = other.call(&words("VINFO copy"));
+    assert_eq!(
+        (info.field("metric").text().to_lowercase().as_str(), info.field("quant-type").text().as_str()),
+        ("l2", "f32")
+    );
+
+    // All sets of a server at once, and a set under another name.
+    let source = format!("redis://{}", from.address);
+    let target = format!("redis://:pw@{}", to.address);
+    succeeded(&common::run(&["import", &source, "--server", &target]));
+    is_same(&mut client, &mut other, "more", "more");
+    succeeded(&common::run(&["import", &format!("{source}/more"), "--key", "again", "--server", &target]));
+    is_same(&mut client, &mut other, "more", "again");
+    let refused = common::run(&["import", &source, "--server", &to.address.to_string()]);
+    assert!(failed(&refused).contains("NOAUTH"));
+    assert!(failed(&export(&from, "nosuch", "/tmp/x.jsonl")).contains("no vector set \"nosuch\""));
+}
+
+#[test]
+fn every_format_gives_back_what_it_keeps() {
+    let server = Server::start(&[]);
+    let mut client = server.connect_resp3();
+    fill(&mut client, "docs");
+    let folder = tempfile::tempdir().unwrap();
+    for (format, keeps_all) in [("jsonl", true), ("csv", true), ("npy", false), ("fvecs", false)] {
+        let file = folder.path().join(format!("docs.{format}"));
+        let file = file.to_str().unwrap();
+        let said = succeeded(&export(&server, "docs", file));
+        assert!(said.contains("600 elements") && said.contains("not kept") != keeps_all, "{said}");
+        succeeded(&import(&server, file, format));
+        let mut other = server.connect_resp3();
+        if keeps_all {
+            is_same(&mut client, &mut other, "docs", format);
+        } else {
+            for at in 0..COUNT {
+                let (a, b) = (element(&mut client, "docs", at), element(&mut other, format, at));
+                assert_eq!(a.field("vector"), b.field("vector"), "element {at}");
+            }
+        }
+    }
+    assert!(!common::files_below(folder.path()).iter().any(|file| file.ends_with(".part")));
+}
+
+#[test]
+fn files_of_other_programs_are_read() {
+    let server = Server::start(&[]);
+    let mut client = server.connect_resp3();
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, content: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let npy = |kind: &str, numbers: &[u8]| {
+        let header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': (2, 3), }}\n");
+        let length = u16::try_from(header.len()).unwrap().to_le_bytes();
+        [b"\x93NUMPY\x01\x00", &length[..], header.as_bytes(), numbers].concat()
+    };
+    let doubles: Vec<u8> = [1.0f64, 2.0, 3.0, 4.0, 5.0, 6.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+    // 1, -2, 0.5 and the smallest number above zero, in 16 bits.
+    let halves: Vec<u8> =
+        [0x3c00u16, 0xc000, 0x3800, 0x0001, 0x3c00, 0x3c00].iter().flat_map(|x| x.to_le_bytes()).collect();
+    for (key, kind, numbers, wanted) in [
+        ("f8", "<f8", doubles, [4.0, 5.0, 6.0]),
+        ("f2", "<f2", halves, [2.0f64.powi(-24), 1.0, 1.0]),
+        ("u1", "|u1", vec![1, 2, 3, 200, 5, 6], [200.0, 5.0, 6.0]),
+        ("i1", "|i1", vec![1, 2, 3, 200, 5, 6], [-56.0, 5.0, 6.0]),
+    ] {
+        succeeded(&import(&server, &write(&format!("{key}.npy"), &npy(kind, &numbers)), key));
+        let vector = client.call(&words(&format!("VEMB {key} 1")));
+        let found: Vec<f64> = vector.items().iter().map(Value::number).collect();
+        assert_eq!(found, wanted, "{key}");
+    }
+
+    let lines = "{\"id\": 7, \"vector\": [1, 0], \"attributes\": {\"b\": 1.0, \"a\": 2}}\n\n{\"id\": \"x\", \"vector\": [0, 1]}\n";
+    succeeded(&import(&server, &write("a.jsonl", lines.as_bytes()), "lines"));
+    assert_eq!(client.call(&words("VGETATTR lines 7")).text(), "{\"a\":2,\"b\":1.0}");
+    let table = "id,text,year,title,list\nfirst,a cat on the sofa,1994,\"Cats, etc\",\"[1,2]\"\nsecond,a ship at sea,,,\n";
+    succeeded(&import(&server, &write("a.csv", table.as_bytes()), "table"));
+    let found = client.call(&command(&[
+        "VSIM",
+        "table",
+        "TEXT",
+        "kitten",
+        "COUNT",
+        "1",
+        "FILTER",
+        ".year < 2000 and 2 in .list",
+    ]));
+    assert_eq!(found.items()[0].text(), "first", "texts are embedded by the server");
+    assert_eq!(client.call(&words("VGETATTR table second")), Value::Null);
+
+    for (name, content, said) in [
+        ("b.npy", npy("<f4", &[0; 20]), "b.npy"),
+        ("c.npy", npy(">f4", &[0; 24]), "two dimensions"),
+        ("d.npy", b"PK\x03\x04 is no array".to_vec(), "does not begin"),
+        ("e.fvecs", vec![255; 8], "dimensions"),
+        ("f.jsonl", b"{\"id\": 1}\n".to_vec(), "line 1"),
+        ("g.jsonl", b"{\"id\": 1, \"vector\": [1, \"x\"]}\n".to_vec(), "line 1"),
+        ("h.csv", b"name,vector\na,1 2\n".to_vec(), "column id"),
+        ("i.csv", b"id,vector\na,1 two\n".to_vec(), "line 2"),
+        ("j.txt", b"1 2".to_vec(), ".npy, .fvecs"),
+    ] {
+        let error = failed(&import(&server, &write(name, &content), "bad"));
+        assert!(error.contains(said), "{name}: {error}");
+    }
+    assert_eq!(client.ask("EXISTS bad"), ":0");
+    assert!(failed(&import(&server, "/no/such.npy", "bad")).contains("/no/such.npy"));
+    assert!(Path::new(&folder.path().join("a.csv")).exists());
+}
+
+#[test]
+fn recall_is_measured_against_the_exact_answers() {
+    let server = Server::start(&[]);
+    fill(&mut server.connect_resp3(), "docs");
+    let address = server.address.to_string();
+    let arguments = ["recall", "docs", "--server", &address, "--queries", "50", "--count", "5"];
+    let said = succeeded(&common::run(&arguments));
+    assert!(said.contains("recall@5") && said.contains("50 queries"), "{said}");
+    let said = succeeded(&common::run(&[&arguments[..], &["--json"]].concat()));
+    let found: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert!(found["recall_mean"].as_f64().unwrap() > 0.95, "{found}");
+    assert_eq!(found["queries"], 50);
+    assert!(failed(&common::run(&["recall", "nosuch", "--server", &address])).contains("nosuch"));
+}
+
+#[test]
+fn a_bench_loads_searches_and_cleans_up() {
+    let server = Server::start(&[]);
+    let address = server.address.to_string();
+    let few =
+        ["--elements", "2000", "--dims", "16", "--queries", "200", "--connections", "2", "--pipeline", "4"];
+    let said = succeeded(&common::run(&[&["bench", "--server", &address, "--json"][..], &few].concat()));
+    let found: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(found["load"]["operations"], 2000);
+    assert_eq!(found["search"]["operations"], 200);
+    assert!(found["search"]["latency_p99_us"].as_f64() >= found["search"]["latency_p50_us"].as_f64());
+    assert!(found["recall_mean"].as_f64().unwrap() > 0.9, "{found}");
+    assert_eq!(server.connect().ask("DBSIZE"), ":0", "the bench's set is gone");
+    let said = succeeded(&common::run(&[&["bench", "--server", &address][..], &few].concat()));
+    assert!(said.contains("load") && said.contains("search") && said.contains("p99"), "{said}");
+}
