@@ -21,6 +21,8 @@ const SECONDS_MAX: u64 = 366 * 24 * 3600;
 const DATABASES_MAX: u32 = 1_000_000;
 /// Longest accepted wait before a log record.
 const LOAD_DELAY_US_MAX: u64 = 1_000_000;
+/// Highest accepted length of the slow log.
+const SLOWLOG_LEN_MAX: usize = 1_000_000;
 /// Highest accepted percentage of growth.
 const PERCENTAGE_MAX: u32 = 1_000_000;
 
@@ -377,6 +379,30 @@ pub static OPTIONS: &[ConfigOption] = &[
         into!(search_kernel, |text| kernel_name(text)),
         |config| config.search_kernel.clone(),
     ),
+    option(
+        "slowlog-log-slower-than",
+        "10000",
+        "microseconds from which on a command is kept in the slow log; 0 = all, -1 = none",
+        into!(slowlog_log_slower_than_us, |text| number(text, -1, i64::MAX)),
+        |config| config.slowlog_log_slower_than_us.to_string(),
+    )
+    .settable(),
+    option(
+        "slowlog-max-len",
+        "128",
+        "commands that the slow log keeps",
+        into!(slowlog_max_len, |text| number(text, 0, SLOWLOG_LEN_MAX)),
+        |config| config.slowlog_max_len.to_string(),
+    )
+    .settable(),
+    option(
+        "latency-monitor-threshold",
+        "0",
+        "milliseconds from which on LATENCY keeps a slow moment; 0 = none is kept",
+        into!(latency_monitor_threshold_ms, |text| number(text, 0, i64::MAX.unsigned_abs())),
+        |config| config.latency_monitor_threshold_ms.to_string(),
+    )
+    .settable(),
     option(
         "enable-debug-command",
         "no",

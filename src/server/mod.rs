@@ -21,6 +21,7 @@ use tracing::{info, warn};
 use crate::access::{Access, AccessError};
 use crate::clock;
 use crate::command::client::Clients;
+use crate::command::table::COMMANDS;
 use crate::command::{Context, Shutdown, ShutdownWish, expire, permissions, usage};
 use crate::config::Config;
 use crate::disk::{DiskError, RealDisk};
@@ -35,8 +36,8 @@ use listen::Doors;
 const DRAIN: Duration = Duration::from_millis(200);
 /// How often keys whose time is over are looked for.
 const SWEEP_PERIOD: Duration = Duration::from_millis(100);
-/// How often it is looked at whether freed memory is kept.
-const GIVE_BACK_PERIOD: Duration = Duration::from_secs(1);
+/// How often freed memory is given back and the rates of INFO are taken.
+const SLOW_PERIOD: Duration = Duration::from_secs(1);
 /// How often connections whose API key's time is over are ended.
 const KEY_PERIOD: Duration = Duration::from_secs(1);
 /// How often what users use is noted in the log.
@@ -110,7 +111,7 @@ async fn serve(config: Config) -> Result<(), ServerError> {
     tls.load(&config)?;
     let Doors { doors, port, _socket_file } = listen::open(&config)?;
     let (shutdown, wishes) = mpsc::unbounded_channel();
-    let metrics = Arc::new(Metrics::default());
+    let metrics = Arc::new(Metrics::new(COMMANDS.len(), &config));
     let (store, loaded) = Store::start(disk, &config, &metrics);
     let context = Arc::new(Context {
         store,
@@ -129,7 +130,7 @@ async fn serve(config: Config) -> Result<(), ServerError> {
     for door in doors {
         tokio::spawn(listen::accept(door, Arc::clone(&context)));
     }
-    tokio::spawn(give_back());
+    tokio::spawn(every_second(Arc::clone(&context)));
     tokio::spawn(reload_certificates(hangup, Arc::clone(&context)));
     let end = wait_for_end(Arc::clone(&context), wishes, signals);
     tokio::pin!(end);
@@ -161,11 +162,13 @@ async fn reload_certificates(mut hangup: Signal, context: Arc<Context>) {
     }
 }
 
-/// Gives freed memory back, every now and then.
-async fn give_back() {
-    let mut ticks = tokio::time::interval(GIVE_BACK_PERIOD);
+/// Takes the rates that INFO shows, and gives freed memory back.
+async fn every_second(context: Arc<Context>) {
+    let mut ticks = tokio::time::interval(SLOW_PERIOD);
     loop {
         ticks.tick().await;
+        context.metrics.rates.look(context.metrics.totals());
+        context.metrics.rates.peak_bytes(heap::heap_bytes() as u64);
         // It may take a while: not on a thread that serves. Whether it ran is of no consequence.
         drop(tokio::task::spawn_blocking(heap::give_back).await);
     }
