@@ -11,6 +11,7 @@ mod values;
 
 use std::fs::File;
 use std::io::Read;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use thiserror::Error;
@@ -18,7 +19,9 @@ use thiserror::Error;
 use crate::glob;
 
 pub use options::{ConfigOption, OPTIONS};
-pub use values::{BindAddress, Fsync, LogLevel, Secret, TlsAuthClients, is_model_name};
+pub use values::{
+    BindAddress, Fsync, LogFormat, LogLevel, Secret, Supervised, TlsAuthClients, is_model_name,
+};
 
 /// Longest part of a bad value that an error message repeats, in characters.
 const SHOWN_CHARS_MAX: usize = 100;
@@ -64,6 +67,9 @@ pub struct Config {
     pub embedding_cache_size_bytes: u64,
     pub onnxruntime_path: PathBuf,
     pub search_kernel: String,
+    pub metrics_port: u16,
+    pub metrics_bind: IpAddr,
+    pub supervised: Supervised,
     pub slowlog_log_slower_than_us: i64,
     pub slowlog_max_len: usize,
     pub latency_monitor_threshold_ms: u64,
@@ -71,6 +77,7 @@ pub struct Config {
     pub key_load_delay_us: u64,
     pub loglevel: LogLevel,
     pub logfile: PathBuf,
+    pub log_format: LogFormat,
 }
 
 /// Why a configuration was refused. Each displays as one line.
@@ -174,6 +181,9 @@ impl Default for Config {
             embedding_cache_size_bytes: 0,
             onnxruntime_path: PathBuf::new(),
             search_kernel: String::new(),
+            metrics_port: 0,
+            metrics_bind: IpAddr::from([0; 4]),
+            supervised: Supervised::No,
             slowlog_log_slower_than_us: 0,
             slowlog_max_len: 0,
             latency_monitor_threshold_ms: 0,
@@ -181,6 +191,7 @@ impl Default for Config {
             key_load_delay_us: 0,
             loglevel: LogLevel::Nothing,
             logfile: PathBuf::new(),
+            log_format: LogFormat::Redis,
         };
         for option in OPTIONS {
             (option.read)(&mut config, option.default).expect("each default of the table is accepted");

@@ -439,6 +439,10 @@ const FIXED: &[&str] = &[
     "onnxruntime-path",
     "enable-debug-command",
     "logfile",
+    "log-format",
+    "metrics-port",
+    "metrics-bind",
+    "supervised",
 ];
 
 fn get(client: &mut Client, option: &str) -> String {

@@ -7,6 +7,7 @@ pub mod child;
 pub mod client;
 pub mod demo;
 mod model;
+mod ping;
 mod progress;
 mod repair;
 pub mod sentences;
@@ -25,6 +26,7 @@ use arguments::Subcommand;
 /// All subcommands.
 static SUBCOMMANDS: &[Subcommand] = &[
     demo::SUBCOMMAND,
+    ping::SUBCOMMAND,
     check::SUBCOMMAND,
     repair::SUBCOMMAND,
     backup::BACKUP,

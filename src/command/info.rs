@@ -138,7 +138,7 @@ fn human(bytes: u64) -> String {
 }
 
 fn memory(call: &Call<'_>, out: &mut String) {
-    let usage = Usage::now(call);
+    let usage = Usage::now(call.context, call.snapshot);
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let total = status_bytes(&meminfo, "MemTotal:");
     let most = call.context.config().maxmemory_bytes;

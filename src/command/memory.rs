@@ -4,8 +4,9 @@ use std::sync::atomic::Ordering;
 
 use super::parse::is_word;
 use super::reply::Reply;
-use super::{Call, CommandError, Outcome};
+use super::{Call, CommandError, Context, Outcome};
 use crate::heap;
+use crate::store::state::Snapshot;
 
 /// Share of resident memory over used memory from which on MEMORY DOCTOR speaks up, and the least difference for it.
 const HIGH_RATIO: f64 = 1.5;
@@ -69,12 +70,11 @@ pub(super) struct Usage {
 
 impl Usage {
     /// What is in use now.
-    pub fn now(call: &Call<'_>) -> Self {
-        let metrics = &call.context.metrics;
+    pub fn now(context: &Context, snapshot: &Snapshot) -> Self {
+        let metrics = &context.metrics;
         let used = heap::heap_bytes() as u64;
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let dataset: usize =
-            call.snapshot.keys(call.namespace).map(|(_, collection)| collection.size_bytes()).sum();
+        let dataset: usize = snapshot.collections().map(|(_, _, collection)| collection.size_bytes()).sum();
         Self {
             used,
             peak: metrics.rates.peak_bytes(used),
@@ -100,7 +100,7 @@ pub(super) fn status_bytes(status: &str, field: &str) -> u64 {
 }
 
 fn stats(call: &Call<'_>) -> Reply {
-    let usage = Usage::now(call);
+    let usage = Usage::now(call.context, call.snapshot);
     let keys = call.snapshot.key_count(call.namespace) as u64;
     let overhead = usage.used.saturating_sub(usage.dataset);
     let share = |part: u64| Reply::Double(100.0 * part as f64 / usage.used.max(1) as f64);
@@ -127,7 +127,7 @@ fn stats(call: &Call<'_>) -> Reply {
 }
 
 fn doctor(call: &Call<'_>) -> String {
-    let usage = Usage::now(call);
+    let usage = Usage::now(call.context, call.snapshot);
     let most = call.context.config().maxmemory_bytes;
     let mut text = String::new();
     if most > 0 && usage.used as f64 > NEARLY_FULL * most as f64 {

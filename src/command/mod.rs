@@ -10,6 +10,7 @@ mod debug;
 mod docs;
 mod elements;
 pub mod expire;
+pub mod exposition;
 mod index;
 mod info;
 mod keys;

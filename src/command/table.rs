@@ -11,8 +11,8 @@ use super::request::Request;
 use super::transaction::Verb;
 use super::{CommandError, Handler};
 use super::{
-    acl, admin, api_key, client, connection, debug, docs, elements, expire, index, info, keys, memory, monitor, text, vadd,
-    vcreate, vectors, vmodel, vsim,
+    acl, admin, api_key, client, connection, debug, docs, elements, expire, index, info, keys, memory,
+    monitor, text, vadd, vcreate, vectors, vmodel, vsim,
 };
 
 /// Which family a command belongs to.

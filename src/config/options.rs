@@ -380,6 +380,27 @@ pub static OPTIONS: &[ConfigOption] = &[
         |config| config.search_kernel.clone(),
     ),
     option(
+        "metrics-port",
+        "0",
+        "port that answers /metrics (Prometheus), /health and /ready over HTTP; 0 = none",
+        into!(metrics_port, |text| number(text, 0, u16::MAX)),
+        |config| config.metrics_port.to_string(),
+    ),
+    option(
+        "metrics-bind",
+        "127.0.0.1",
+        "address that metrics-port is opened on; whoever reaches it reads without a password",
+        into!(metrics_bind, |text| text.parse().map_err(|_| "an IP address".to_owned())),
+        |config| config.metrics_bind.to_string(),
+    ),
+    option(
+        "supervised",
+        "no",
+        "who is told that the server is ready: no, systemd, auto (systemd if it started the server)",
+        into!(supervised, |text| text.parse()),
+        |config| config.supervised.to_string(),
+    ),
+    option(
         "slowlog-log-slower-than",
         "10000",
         "microseconds from which on a command is kept in the slow log; 0 = all, -1 = none",
@@ -438,5 +459,12 @@ pub static OPTIONS: &[ConfigOption] = &[
             Ok(())
         },
         |config| config.logfile.display().to_string(),
+    ),
+    option(
+        "log-format",
+        "redis",
+        "form of log lines: redis, or json (one object a line)",
+        into!(log_format, |text| text.parse()),
+        |config| config.log_format.to_string(),
     ),
 ];

@@ -79,6 +79,9 @@ fn every_option_prints_what_it_reads() {
         ("embedding-threads", "7"),
         ("embedding-cache-size", "7"),
         ("onnxruntime-path", "/x y"),
+        ("metrics-port", "9121"),
+        ("metrics-bind", "0.0.0.0"),
+        ("supervised", "auto"),
         ("slowlog-log-slower-than", "-1"),
         ("slowlog-max-len", "7"),
         ("latency-monitor-threshold", "7"),
@@ -86,6 +89,7 @@ fn every_option_prints_what_it_reads() {
         ("key-load-delay", "7"),
         ("loglevel", "debug"),
         ("logfile", "x.log"),
+        ("log-format", "json"),
     ];
     for &(name, value) in changed {
         let mut config = Config::default();

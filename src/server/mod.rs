@@ -4,8 +4,10 @@ mod batch;
 mod connection;
 pub mod encode;
 pub mod framer;
+mod http;
 mod inline;
 mod listen;
+mod notify;
 mod transport;
 
 use std::hash::{BuildHasher, RandomState};
@@ -13,6 +15,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use notify::Notify;
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -110,6 +113,8 @@ async fn serve(config: Config) -> Result<(), ServerError> {
     let tls = Tls::default();
     tls.load(&config)?;
     let Doors { doors, port, _socket_file } = listen::open(&config)?;
+    let metrics_listener = http::open(&config)?;
+    let notify = Notify::new(config.supervised);
     let (shutdown, wishes) = mpsc::unbounded_channel();
     let metrics = Arc::new(Metrics::new(COMMANDS.len(), &config));
     let (store, loaded) = Store::start(disk, &config, &metrics);
@@ -132,7 +137,11 @@ async fn serve(config: Config) -> Result<(), ServerError> {
     }
     tokio::spawn(every_second(Arc::clone(&context)));
     tokio::spawn(reload_certificates(hangup, Arc::clone(&context)));
-    let end = wait_for_end(Arc::clone(&context), wishes, signals);
+    if let Some(listener) = metrics_listener {
+        tokio::spawn(http::serve(listener, Arc::clone(&context)));
+    }
+    notify.loading();
+    let end = wait_for_end(Arc::clone(&context), wishes, signals, &notify);
     tokio::pin!(end);
     tokio::select! {
         ended = &mut end => return ended,
@@ -142,6 +151,7 @@ async fn serve(config: Config) -> Result<(), ServerError> {
     tokio::spawn(sweep(Arc::clone(&context)));
     tokio::spawn(watch_users(context));
     info!("ready to accept connections on port {port}");
+    notify.ready();
     end.await
 }
 
@@ -200,6 +210,7 @@ async fn wait_for_end(
     context: Arc<Context>,
     mut wishes: mpsc::UnboundedReceiver<ShutdownWish>,
     [mut terminate, mut interrupt]: [Signal; 2],
+    notify: &Notify,
 ) -> Result<(), ServerError> {
     loop {
         let by_signal = Shutdown { save: true, force: false };
@@ -209,6 +220,7 @@ async fn wait_for_end(
             Some((wish, refuse)) = wishes.recv() => (wish, Some(refuse)),
         };
         info!("shutdown requested");
+        notify.stopping();
         let context = Arc::clone(&context);
         let ended = tokio::task::spawn_blocking(move || end(&context, wish)).await;
         match ended.unwrap_or_else(|error| Err(error.to_string())) {
@@ -218,6 +230,7 @@ async fn wait_for_end(
             }
             Err(why) => {
                 warn!("not shutting down: {why}");
+                notify.ready();
                 if let Some(refuse) = refuse {
                     drop(refuse.send(why));
                 }
