@@ -5,6 +5,7 @@ mod backup;
 mod check;
 pub mod child;
 pub mod client;
+mod commands;
 pub mod demo;
 mod model;
 mod ping;
@@ -27,6 +28,7 @@ use arguments::Subcommand;
 static SUBCOMMANDS: &[Subcommand] = &[
     demo::SUBCOMMAND,
     ping::SUBCOMMAND,
+    commands::SUBCOMMAND,
     check::SUBCOMMAND,
     repair::SUBCOMMAND,
     backup::BACKUP,

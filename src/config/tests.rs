@@ -229,5 +229,7 @@ fn the_file_that_comes_with_the_server_holds_every_option_at_its_default() {
     for name in Config::names() {
         assert_eq!(names.iter().filter(|&given| given == name).count(), 1, "{name} stands once in {path:?}");
     }
-    assert_eq!(load(&[path.to_str().unwrap()], "").unwrap(), Config::default());
+    let loaded = load(&[path.to_str().unwrap()], "").unwrap();
+    assert_eq!(loaded.file.as_deref(), Some(path.as_path()));
+    assert_eq!(Config { file: None, ..loaded }, Config::default());
 }

@@ -1,0 +1,151 @@
+//! The examples of README.md and docs/ are run.
+//!
+//! A fenced block whose lines begin with the prompt of redis-cli (`127.0.0.1:6379> `) is a session: the lines below a
+//! command are what redis-cli shows for its reply. A command without such lines must not fail. The blocks of a page share a
+//! server. (Blocks of Python are run by `tests/clients/test_docs.py`.)
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::{Client, Command, Server, Value};
+
+const PROMPT: &str = "127.0.0.1:6379> ";
+
+/// README.md and all pages below docs/.
+fn pages() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let mut pages: Vec<PathBuf> =
+        docs.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect();
+    pages.push(root.join("README.md"));
+    pages.sort();
+    pages
+}
+
+/// Commands of a page with what is shown below each.
+fn sessions(text: &str) -> Vec<(String, Vec<String>)> {
+    let mut sessions: Vec<(String, Vec<String>)> = Vec::new();
+    let mut inside = false;
+    let mut is_session = false;
+    for line in text.lines() {
+        if line.starts_with("```") {
+            inside = !inside;
+            is_session = false;
+        } else if let Some(command) = line.strip_prefix(PROMPT).filter(|_| inside) {
+            is_session = true;
+            sessions.push((command.to_owned(), Vec::new()));
+        } else if is_session && let Some((_, shown)) = sessions.last_mut() {
+            shown.push(line.to_owned());
+        }
+    }
+    sessions
+}
+
+/// Splits a line as redis-cli does: blanks, `'...'`, `"..."` with `\"` and `\n`.
+fn split(line: &str) -> Command {
+    let mut words = Vec::new();
+    let mut chars = line.trim_end().chars().peekable();
+    while let Some(&first) = chars.peek() {
+        let mut word = String::new();
+        match first {
+            ' ' => {
+                chars.next();
+                continue;
+            }
+            '\'' | '"' => {
+                chars.next();
+                while let Some(c) = chars.next().filter(|c| *c != first) {
+                    word.push(if c == '\\' { chars.next().unwrap() } else { c });
+                }
+            }
+            _ => {
+                while let Some(c) = chars.next_if(|c| *c != ' ') {
+                    word.push(c);
+                }
+            }
+        }
+        words.push(word.into_bytes());
+    }
+    words
+}
+
+/// A reply as redis-cli shows it on a terminal.
+fn shown(value: &Value, indent: usize) -> Vec<String> {
+    match value {
+        Value::Simple(text) => vec![text.clone()],
+        Value::Error(text) => vec![format!("(error) {text}")],
+        Value::Integer(number) => vec![format!("(integer) {number}")],
+        Value::Null => vec!["(nil)".to_owned()],
+        Value::Bulk(bytes) => {
+            let text = String::from_utf8_lossy(bytes).replace('\\', "\\\\").replace('"', "\\\"");
+            vec![format!("\"{}\"", text.replace('\n', "\\n").replace('\r', "\\r"))]
+        }
+        Value::Array(items) if items.is_empty() => vec!["(empty array)".to_owned()],
+        Value::Array(items) => {
+            let width = items.len().to_string().len();
+            let lines = items.iter().enumerate().map(|(at, item)| {
+                let head = format!("{:>width$}) ", at + 1);
+                let inner = shown(item, indent + head.len());
+                let pad = " ".repeat(head.len());
+                let mut lines = inner.into_iter();
+                let first = format!("{head}{}", lines.next().unwrap_or_default());
+                std::iter::once(first)
+                    .chain(lines.map(move |line| format!("{pad}{line}")))
+                    .collect::<Vec<_>>()
+            });
+            lines.flatten().collect()
+        }
+        other => panic!("RESP2 has no {other}"),
+    }
+}
+
+fn run_page(path: &Path, client: &mut Client) -> usize {
+    let page = path.file_name().unwrap().to_string_lossy().into_owned();
+    let sessions = sessions(&fs::read_to_string(path).unwrap());
+    for (line, expected) in &sessions {
+        let reply = shown(&client.call(&split(line)), 0);
+        let expected: Vec<&str> =
+            expected.iter().map(String::as_str).filter(|line| !line.is_empty()).collect();
+        if expected.is_empty() {
+            assert!(!reply[0].starts_with("(error)"), "{page}: {line}: {reply:?}");
+        } else {
+            assert_eq!(reply, expected, "{page}: {line}");
+        }
+    }
+    sessions.len()
+}
+
+#[test]
+fn sessions_of_the_pages_give_what_they_show() {
+    let mut run = 0;
+    for path in pages() {
+        let server = Server::start(&[]);
+        run += run_page(&path, &mut server.connect());
+    }
+    assert!(run > 20, "the examples are found: {run}");
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    for path in pages() {
+        let text = fs::read_to_string(&path).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = link.split('#').next().unwrap_or_default();
+            if !file.is_empty() && !file.contains("://") {
+                assert!(path.parent().unwrap().join(file).exists(), "{}: {link}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn lines_are_split_as_redis_cli_does() {
+    let words = |line: &str| -> Vec<String> {
+        split(line).into_iter().map(|word| String::from_utf8(word).unwrap()).collect()
+    };
+    assert_eq!(words(r#"A 'b c' "d \"e\"" ''"#), ["A", "b c", "d \"e\"", ""]);
+}
