@@ -21,7 +21,7 @@ pub(super) const SUBCOMMAND: Subcommand = Subcommand {
     values: &[],
     flags: &[],
     summary: "print the reference of all commands, in Markdown",
-    text: "docs/commands.md is this text.\n",
+    text: "It is what COMMAND DOCS and the hints of redis-cli are made from: vecdis commands > commands.md\n",
     failure_code: 1,
     run,
 };
