@@ -7,14 +7,6 @@ use super::arguments::{Arguments, Subcommand};
 use super::{CliError, print};
 use crate::command::table::{COMMANDS, CommandSpec, Group};
 
-const GROUPS: &[(Group, &str)] = &[
-    (Group::VectorSet, "Vector sets and text"),
-    (Group::Generic, "Keys"),
-    (Group::Transactions, "Transactions"),
-    (Group::Connection, "Connection"),
-    (Group::Server, "Server"),
-];
-
 pub(super) const SUBCOMMAND: Subcommand = Subcommand {
     name: "commands",
     words: &[],
@@ -37,9 +29,15 @@ Made by `vecdis commands` from the command table, which also feeds COMMAND DOCS 
 as they are, `[...]` is optional, `(a | b)` a choice, `...` repeats what is before it.
 "
     .to_owned();
-    for (group, title) in GROUPS {
-        let _ = write!(text, "\n## {title}\n");
-        COMMANDS.iter().filter(|spec| spec.group == *group).for_each(|spec| entry(spec, &mut text));
+    let mut groups: Vec<Group> = Vec::new();
+    for spec in COMMANDS.iter().filter(|spec| spec.group == Group::VectorSet).chain(COMMANDS) {
+        if !groups.contains(&spec.group) {
+            groups.push(spec.group);
+        }
+    }
+    for group in groups {
+        let _ = write!(text, "\n## Group {}\n", group.name());
+        COMMANDS.iter().filter(|spec| spec.group == group).for_each(|spec| entry(spec, &mut text));
     }
     text
 }
