@@ -6,10 +6,12 @@
 
 mod file;
 mod options;
+mod rewrite;
 mod values;
 
 use std::fs::File;
 use std::io::Read;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use thiserror::Error;
@@ -17,7 +19,9 @@ use thiserror::Error;
 use crate::glob;
 
 pub use options::{ConfigOption, OPTIONS};
-pub use values::{BindAddress, Fsync, LogLevel, Secret, TlsAuthClients, is_model_name};
+pub use values::{
+    BindAddress, Fsync, LogFormat, LogLevel, Secret, Supervised, TlsAuthClients, is_model_name,
+};
 
 /// Longest part of a bad value that an error message repeats, in characters.
 const SHOWN_CHARS_MAX: usize = 100;
@@ -27,6 +31,8 @@ const SHOWN_CHARS_MAX: usize = 100;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each field is documented by its row of OPTIONS")]
 pub struct Config {
+    /// The file it came from, if it did.
+    pub file: Option<PathBuf>,
     pub bind: Vec<BindAddress>,
     pub port: u16,
     pub tcp_backlog: u32,
@@ -61,10 +67,17 @@ pub struct Config {
     pub embedding_cache_size_bytes: u64,
     pub onnxruntime_path: PathBuf,
     pub search_kernel: String,
+    pub metrics_port: u16,
+    pub metrics_bind: IpAddr,
+    pub supervised: Supervised,
+    pub slowlog_log_slower_than_us: i64,
+    pub slowlog_max_len: usize,
+    pub latency_monitor_threshold_ms: u64,
     pub enable_debug_command: bool,
     pub key_load_delay_us: u64,
     pub loglevel: LogLevel,
     pub logfile: PathBuf,
+    pub log_format: LogFormat,
 }
 
 /// Why a configuration was refused. Each displays as one line.
@@ -133,6 +146,7 @@ impl Default for Config {
     fn default() -> Self {
         // These values are overwritten at once; a test holds that every field has an option.
         let mut config = Self {
+            file: None,
             bind: Vec::new(),
             port: 0,
             tcp_backlog: 0,
@@ -167,10 +181,17 @@ impl Default for Config {
             embedding_cache_size_bytes: 0,
             onnxruntime_path: PathBuf::new(),
             search_kernel: String::new(),
+            metrics_port: 0,
+            metrics_bind: IpAddr::from([0; 4]),
+            supervised: Supervised::No,
+            slowlog_log_slower_than_us: 0,
+            slowlog_max_len: 0,
+            latency_monitor_threshold_ms: 0,
             enable_debug_command: false,
             key_load_delay_us: 0,
             loglevel: LogLevel::Nothing,
             logfile: PathBuf::new(),
+            log_format: LogFormat::Redis,
         };
         for option in OPTIONS {
             (option.read)(&mut config, option.default).expect("each default of the table is accepted");
@@ -198,6 +219,7 @@ impl Config {
         let mut args = args.into_iter().skip_while(|first| first == "-").peekable();
         if let Some(path) = args.next_if(|first| !first.starts_with('-')) {
             let source = File::open(&path);
+            config.file = std::path::absolute(&path).ok();
             config.read_file(&path, source.map_err(|source| unreadable(&path, source))?)?;
         }
         if reads_stdin {

@@ -53,6 +53,11 @@ pub fn give_back() {
     if resident_bytes() < heap_bytes() + KEPT_BYTES {
         return;
     }
+    trim();
+}
+
+/// Gives freed memory back to the system, however little the allocator keeps.
+pub fn trim() {
     #[cfg(target_env = "gnu")]
     // SAFETY: malloc_trim only gives up pages that hold no allocation; it locks what it looks at.
     unsafe {

@@ -20,7 +20,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Registry, reload};
 
 use crate::clock;
-use crate::config::{Config, LogLevel};
+use crate::config::{Config, LogFormat, LogLevel};
 
 /// Why logging could not begin.
 #[derive(Debug, Error)]
@@ -56,7 +56,7 @@ pub fn init(config: &Config) -> Result<(), LoggingError> {
         let open_error = |source| LoggingError::Open { path: config.logfile.clone(), source };
         BoxMakeWriter::new(Arc::new(opened.map_err(open_error)?))
     };
-    let (subscriber, level) = subscriber(writer, config.loglevel);
+    let (subscriber, level) = subscriber(writer, config.loglevel, config.log_format);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LoggingError::Twice)?;
     LEVEL.set(level).map_err(|_| LoggingError::Twice)
 }
@@ -69,14 +69,18 @@ pub fn set_level(level: LogLevel) {
     }
 }
 
-fn subscriber<W>(writer: W, level: LogLevel) -> (impl Subscriber + Send + Sync, LevelHandle)
+fn subscriber<W>(
+    writer: W,
+    level: LogLevel,
+    format: LogFormat,
+) -> (impl Subscriber + Send + Sync, LevelHandle)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let (filter, handle) = reload::Layer::new(filter(level));
     // Internal errors would go to standard error with a macro that panics when it is closed.
     let lines = tracing_subscriber::fmt::layer()
-        .event_format(Line { pid: std::process::id() })
+        .event_format(Line { pid: std::process::id(), format })
         .with_writer(writer)
         .log_internal_errors(false);
     (tracing_subscriber::registry().with(filter).with(lines), handle)
@@ -104,6 +108,48 @@ fn mark(level: Level) -> char {
 /// The form of a line.
 struct Line {
     pid: u32,
+    format: LogFormat,
+}
+
+impl Line {
+    fn json(&self, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut fields = JsonFields(serde_json::Map::new());
+        fields.0.insert("time".into(), Iso(clock::now_ms()).to_string().into());
+        fields.0.insert("level".into(), level_name(*event.metadata().level()).into());
+        fields.0.insert("pid".into(), self.pid.into());
+        event.record(&mut fields);
+        writeln!(out, "{}", serde_json::Value::Object(fields.0))
+    }
+}
+
+fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::TRACE => "debug",
+        Level::DEBUG => "verbose",
+        Level::INFO => "notice",
+        _ => "warning",
+    }
+}
+
+/// The fields of a line in JSON: numbers as numbers, else text.
+struct JsonFields(serde_json::Map<String, serde_json::Value>);
+
+impl Visit for JsonFields {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.insert(field.name().to_owned(), format!("{value:?}").into());
+    }
 }
 
 impl<S, N> FormatEvent<S, N> for Line
@@ -112,6 +158,9 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        if self.format == LogFormat::Json {
+            return self.json(out, event);
+        }
         write!(out, "{}:M {} {}", self.pid, Date(clock::now_ms()), mark(*event.metadata().level()))?;
         let mut fields = Fields { out: OneLine(out), result: Ok(()) };
         event.record(&mut fields);
@@ -170,6 +219,18 @@ impl fmt::Display for Date {
     }
 }
 
+/// Milliseconds since 1970 in UTC, shown as `2026-11-21T01:05:09.123Z` (RFC 3339).
+struct Iso(u64);
+
+impl fmt::Display for Iso {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, ms) = (self.0 / 1000, self.0 % 1000);
+        let (year, month, day) = civil_date(seconds / 86_400);
+        let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+        write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+    }
+}
+
 /// The year, month (1-12) and day of a day counted from 1970-01-01 in the Gregorian calendar.
 ///
 /// Years are taken to begin in March, so that the leap day is a year's last and the months before it have a
@@ -215,9 +276,13 @@ mod tests {
     }
 
     fn logged(level: LogLevel, events: impl FnOnce(&LevelHandle)) -> Vec<String> {
+        logged_as(LogFormat::Redis, level, events)
+    }
+
+    fn logged_as(format: LogFormat, level: LogLevel, events: impl FnOnce(&LevelHandle)) -> Vec<String> {
         let memory = Memory::default();
         let writer = memory.clone();
-        let (subscriber, handle) = subscriber(move || writer.clone(), level);
+        let (subscriber, handle) = subscriber(move || writer.clone(), level, format);
         tracing::subscriber::with_default(subscriber, || events(&handle));
         let bytes = memory.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
@@ -267,6 +332,22 @@ mod tests {
         let lines = logged(LogLevel::Notice, |_| tracing::info!("name {}\u{1b}[31m é", "a\r\n1:M forged"));
         assert_eq!(lines.len(), 1);
         assert!(lines[0].ends_with(r"* name a\r\n1:M forged\u{1b}[31m é"), "{}", lines[0]);
+    }
+
+    #[test]
+    fn a_line_in_json_is_one_object() {
+        let lines = logged_as(LogFormat::Json, LogLevel::Debug, |_| {
+            tracing::info!(port = 6379, name = "x", "say \"{}\"", "a\r\nb");
+            tracing::warn!("careful");
+        });
+        let lines: Vec<serde_json::Value> =
+            lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 2);
+        assert_eq!((&lines[0]["level"], &lines[1]["level"]), (&"notice".into(), &"warning".into()));
+        assert_eq!((&lines[0]["message"], &lines[0]["name"]), (&"say \"a\r\nb\"".into(), &"x".into()));
+        assert_eq!((&lines[0]["port"], &lines[0]["pid"]), (&6379.into(), &std::process::id().into()));
+        assert_eq!(Iso(1_795_223_109_123).to_string(), "2026-11-21T01:05:09.123Z");
+        assert_eq!(lines[0]["time"].as_str().map(str::len), Some(24));
     }
 
     #[test]

@@ -412,6 +412,9 @@ const SETTABLE: &[(&str, &str, &str)] = &[
     ("maxmemory", "2gb", "2147483648"),
     ("embedding-model", "other", "other"),
     ("embedding-cache-size", "1mb", "1048576"),
+    ("slowlog-log-slower-than", "-1", "-1"),
+    ("slowlog-max-len", "10", "10"),
+    ("latency-monitor-threshold", "100", "100"),
     ("key-load-delay", "10", "10"),
     ("loglevel", "debug", "debug"),
 ];
@@ -436,6 +439,10 @@ const FIXED: &[&str] = &[
     "onnxruntime-path",
     "enable-debug-command",
     "logfile",
+    "log-format",
+    "metrics-port",
+    "metrics-bind",
+    "supervised",
 ];
 
 fn get(client: &mut Client, option: &str) -> String {

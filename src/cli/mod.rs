@@ -6,9 +6,11 @@ mod bench;
 mod check;
 pub mod child;
 pub mod client;
+mod commands;
 pub mod demo;
 mod interrupt;
 mod model;
+mod ping;
 mod progress;
 mod recall;
 mod remote;
@@ -30,6 +32,8 @@ use arguments::Subcommand;
 /// All subcommands.
 static SUBCOMMANDS: &[Subcommand] = &[
     demo::SUBCOMMAND,
+    ping::SUBCOMMAND,
+    commands::SUBCOMMAND,
     check::SUBCOMMAND,
     repair::SUBCOMMAND,
     backup::BACKUP,

@@ -93,9 +93,30 @@ fn command_info(request: &Request) -> Reply {
     })
 }
 
-/// `CONFIG GET pattern [pattern ...] | SET option value [option value ...]`
+/// `CONFIG GET pattern [pattern ...] | SET option value [option value ...] | REWRITE | RESETSTAT`
 pub(super) fn config(_: &mut Session, context: &Context, request: &Request) -> Result<Reply, CommandError> {
-    if is_word(request.arg(1), "GET") { config_get(context, request) } else { config_set(context, request) }
+    let verb = request.arg(1);
+    if is_word(verb, "GET") {
+        config_get(context, request)
+    } else if is_word(verb, "SET") {
+        config_set(context, request)
+    } else if is_word(verb, "REWRITE") {
+        config_rewrite(context)
+    } else {
+        context.metrics.reset();
+        Ok(Reply::ok())
+    }
+}
+
+fn config_rewrite(context: &Context) -> Result<Reply, CommandError> {
+    let config = context.config();
+    if config.file.is_none() {
+        return Err(CommandError::text("ERR The server is running without a config file"));
+    }
+    config
+        .rewrite()
+        .map_err(|error| CommandError::Text(format!("ERR Rewriting config file: {error}").into()))?;
+    Ok(Reply::ok())
 }
 
 fn config_get(context: &Context, request: &Request) -> Result<Reply, CommandError> {
@@ -142,6 +163,7 @@ fn config_set(context: &Context, request: &Request) -> Result<Reply, CommandErro
         loaded.map_err(|error| CommandError::Text(format!("ERR CONFIG SET failed - {error}").into()))?;
     }
     logging::set_level(changed.loglevel);
+    context.metrics.configure(&changed);
     context.store.configure(&changed);
     context.embedding.configure(&changed);
     if changed.requirepass != config.requirepass {

@@ -1,9 +1,10 @@
 //! CLIENT: what is known of connections, and their end.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::BytesMut;
 use tokio::sync::Notify;
 
 use super::parse::{integer, is_word};
@@ -14,6 +15,9 @@ use super::{CommandError, Context};
 use crate::access::{Account, Login};
 use crate::clock;
 use crate::store::state::NamespaceId;
+
+/// Bytes of MONITOR's lines that may wait for a connection; one that does not read them is ended.
+const PUSHED_BYTES_MAX: usize = 32 << 20;
 
 /// What others may know of a connection while it lives.
 pub struct Client {
@@ -29,10 +33,18 @@ pub struct Client {
     pub active_ms: AtomicU64,
     /// Names and numbers as CLIENT LIST shows them.
     about: Mutex<About>,
+    /// Bytes of requests not carried out yet.
+    pub input_bytes: AtomicUsize,
+    /// Bytes of replies not sent yet.
+    pub output_bytes: AtomicUsize,
+    /// What others have it send.
+    pushed: Mutex<Vec<u8>>,
     /// Somebody asked for its end.
     killed: AtomicBool,
-    /// Wakes it up to end.
-    end: Notify,
+    /// It shows what others do.
+    monitors: AtomicBool,
+    /// Wakes it up to end, or to send what was pushed.
+    wake: Notify,
 }
 
 /// What CLIENT LIST shows of a connection and may change.
@@ -83,14 +95,18 @@ impl Client {
                 namespace: account.namespace(),
                 login: Login { account, key: None },
             }),
+            input_bytes: AtomicUsize::new(0),
+            output_bytes: AtomicUsize::new(0),
+            pushed: Mutex::default(),
             killed: AtomicBool::new(false),
-            end: Notify::new(),
+            monitors: AtomicBool::new(false),
+            wake: Notify::new(),
         }
     }
 
     /// Reads or changes what is shown.
     pub fn about<T>(&self, act: impl FnOnce(&mut About) -> T) -> T {
-        act(&mut self.about.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut lock(&self.about))
     }
 
     /// Whether its end was asked for.
@@ -101,12 +117,32 @@ impl Client {
     /// Asks for its end.
     pub fn kill(&self) {
         self.killed.store(true, Ordering::Release);
-        self.end.notify_one();
+        self.wake.notify_one();
     }
 
-    /// Waits until its end is asked for.
-    pub async fn end(&self) {
-        self.end.notified().await;
+    /// Waits until its end is asked for, or something is pushed.
+    pub async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Has it send something that is no reply. One that does not read is ended.
+    fn push(&self, bytes: &[u8]) {
+        let mut pushed = lock(&self.pushed);
+        if pushed.len() + bytes.len() > PUSHED_BYTES_MAX {
+            pushed.clear();
+            self.killed.store(true, Ordering::Release);
+        } else {
+            pushed.extend_from_slice(bytes);
+        }
+        self.wake.notify_one();
+    }
+
+    /// Moves what was pushed behind the replies.
+    pub fn take_pushed(&self, output: &mut BytesMut) {
+        if self.monitors.load(Ordering::Relaxed) {
+            let pushed = std::mem::take(&mut *lock(&self.pushed));
+            output.extend_from_slice(&pushed);
+        }
     }
 
     /// Whether that is its user.
@@ -129,10 +165,18 @@ impl Client {
         let about = self.about(|about| about.clone());
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let now_ms = clock::now_ms();
+        let [input, output] =
+            [&self.input_bytes, &self.output_bytes].map(|bytes| bytes.load(Ordering::Relaxed));
+        let flags = match (self.monitors.load(Ordering::Relaxed), about.doing.queued) {
+            (true, _) => "O",
+            (false, Some(_)) => "x",
+            (false, None) => "N",
+        };
         let seconds_since = |then_ms: u64| now_ms.saturating_sub(then_ms) / 1000;
         format!(
-            "id={} addr={} laddr={} fd=0 name={} age={} idle={} flags=N db=0 sub=0 psub=0 ssub=0 multi={} watch={} \
-             qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={} \
+            "id={} addr={} laddr={} fd=0 name={} age={} idle={} flags={} db=0 sub=0 psub=0 ssub=0 multi={} watch={} \
+             qbuf={input} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem={output} tot-mem={} \
+             events={} cmd={} \
              user={} redir=-1 resp={} lib-name={} lib-ver={}",
             self.id,
             self.peer,
@@ -140,8 +184,11 @@ impl Client {
             text(&about.name),
             seconds_since(self.accepted_ms),
             seconds_since(self.active_ms.load(Ordering::Relaxed)),
+            flags,
             about.doing.queued.map_or("-1".to_owned(), |queued| queued.to_string()),
             about.doing.watched,
+            input + output,
+            if output == 0 { "r" } else { "rw" },
             about.doing.command,
             text(&about.login.account.name),
             if about.doing.protocol == Protocol::Resp3 { 3 } else { 2 },
@@ -347,21 +394,61 @@ fn kill_picked(pick: &Pick, session: &mut Session, context: &Context) -> usize {
 
 /// All connections, for CLIENT LIST and CLIENT KILL.
 #[derive(Default)]
-pub struct Clients(Mutex<std::collections::BTreeMap<u64, Arc<Client>>>);
+pub struct Clients {
+    all: Mutex<BTreeMap<u64, Arc<Client>>>,
+    /// Those that gave MONITOR.
+    monitors: Mutex<Vec<Arc<Client>>>,
+    /// How many these are: mostly none, which is seen without the lock.
+    monitor_count: AtomicUsize,
+}
 
 impl Clients {
     /// Notes a new connection.
     pub fn add(&self, client: &Arc<Client>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(client.id, Arc::clone(client));
+        lock(&self.all).insert(client.id, Arc::clone(client));
     }
 
     /// Forgets a connection.
-    pub fn remove(&self, id: u64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    pub fn remove(&self, client: &Client) {
+        lock(&self.all).remove(&client.id);
+        self.stop_monitor(client);
     }
 
     /// The connections, oldest first.
     pub fn all(&self) -> Vec<Arc<Client>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        lock(&self.all).values().cloned().collect()
     }
+
+    /// Lets a connection see what the others do.
+    pub fn monitor(&self, client: &Arc<Client>) {
+        if !client.monitors.swap(true, Ordering::AcqRel) {
+            let mut monitors = lock(&self.monitors);
+            monitors.push(Arc::clone(client));
+            self.monitor_count.store(monitors.len(), Ordering::Release);
+        }
+    }
+
+    /// Ends that.
+    pub fn stop_monitor(&self, client: &Client) {
+        if client.monitors.swap(false, Ordering::AcqRel) {
+            let mut monitors = lock(&self.monitors);
+            monitors.retain(|one| one.id != client.id);
+            self.monitor_count.store(monitors.len(), Ordering::Release);
+            lock(&client.pushed).clear();
+        }
+    }
+
+    /// Whether anybody wants to see what the others do.
+    pub fn has_monitors(&self) -> bool {
+        self.monitor_count.load(Ordering::Acquire) > 0
+    }
+
+    /// Shows those who want to see it a line.
+    pub fn show(&self, line: &[u8]) {
+        lock(&self.monitors).iter().for_each(|client| client.push(line));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

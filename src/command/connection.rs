@@ -148,6 +148,7 @@ pub(super) fn hello(
 /// `RESET`: as if newly connected.
 pub(super) fn reset(session: &mut Session, context: &Context, _: &Request) -> Result<Reply, CommandError> {
     session.reset(&context.access);
+    context.clients.stop_monitor(&session.client);
     Ok(Reply::simple("RESET"))
 }
 

@@ -1,4 +1,4 @@
-//! Looking inside: TIME, OBJECT, MEMORY, DEBUG.
+//! Looking inside: TIME, OBJECT, DEBUG.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,22 +40,6 @@ pub(super) fn object(call: &Call<'_>) -> Result<Outcome, CommandError> {
             ));
         }
     }))
-}
-
-/// `MEMORY USAGE key [SAMPLES n]`: bytes of heap a key takes; mapped files are not counted.
-pub(super) fn memory(call: &Call<'_>) -> Result<Outcome, CommandError> {
-    let request = call.request;
-    match request.len() {
-        3 => {}
-        5 if is_word(request.arg(3), "SAMPLES") => {
-            let samples = super::parse::integer(request.arg(4)).filter(|&samples| samples >= 0);
-            samples.ok_or(CommandError::text("ERR value is not an integer or out of range"))?;
-        }
-        _ => return Err(CommandError::text("ERR syntax error")),
-    }
-    let bytes = call.collection(2).map(|collection| collection.size_bytes() + request.arg(2).len());
-    let integer = |bytes: usize| Reply::Integer(i64::try_from(bytes).unwrap_or(i64::MAX));
-    Ok(Outcome::Reply(bytes.map_or(Reply::Null, integer)))
 }
 
 /// `DEBUG SLEEP seconds | RELOAD | DIGEST-VALUE key [key ...]`

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 
 use super::reply::Reply;
+use super::table::CommandSpec;
 
 /// An argument.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +37,29 @@ pub fn arguments(syntax: &str) -> Vec<Reply> {
     let words: Vec<&str> = spaced.split_whitespace().collect();
     let mut at = 0;
     sequence(&words, &mut at).iter().map(Argument::describe).collect()
+}
+
+/// The subcommands of a command, one a line, as its HELP shows them.
+pub fn help(spec: &CommandSpec) -> Reply {
+    let name = spec.name.to_uppercase();
+    let mut lines = vec![format!("{name} <subcommand> [<arg> [value] ...]. Subcommands are:")];
+    let syntax = spec.syntax;
+    let inner =
+        syntax.strip_prefix(['(', '[']).and_then(|rest| rest.strip_suffix([')', ']'])).unwrap_or(syntax);
+    let (mut depth, mut begin) = (0usize, 0);
+    for (at, c) in inner.char_indices() {
+        match c {
+            '(' | '[' => depth += 1,
+            ')' | ']' => depth = depth.saturating_sub(1),
+            '|' if depth == 0 => {
+                lines.push(inner[begin..at].trim().to_owned());
+                begin = at + 1;
+            }
+            _ => {}
+        }
+    }
+    lines.extend([inner[begin..].trim().to_owned(), "HELP".to_owned()]);
+    Reply::Array(lines.into_iter().map(Reply::simple).collect())
 }
 
 /// Arguments up to a closing bracket, `|` or the end.

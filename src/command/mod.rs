@@ -11,9 +11,13 @@ mod docs;
 mod edits;
 mod elements;
 pub mod expire;
+pub mod exposition;
 mod index;
 mod info;
 mod keys;
+mod memory;
+mod monitor;
+pub mod observe;
 pub mod parse;
 pub mod permissions;
 pub mod reply;
@@ -294,57 +298,92 @@ pub enum Step {
     /// Answer it.
     Reply(Reply),
     /// Run it on a snapshot that has the connection's earlier writes.
-    Read(ReadHandler, Request),
+    Read(ReadHandler),
     /// Remember the keys' state, once the connection's earlier writes are published.
-    Watch(Request),
+    Watch,
     /// Give it to the writer.
     Write(Write),
     /// Give it to the writer, and do the rest with its reply.
     WriteThen(Write, Then),
     /// Like `Write`, for a command with texts: which model embeds them depends on the connection's earlier writes.
-    TextWrite(Request, WriteHandler),
+    TextWrite(WriteHandler),
     /// Run a transaction's body.
     Exec(transaction::Body),
     /// Begin it once the connection's earlier writes are published, and wait for it.
-    Wait(fn(&Arc<Context>, &Request) -> Result<Waiting, CommandError>, Request),
+    Wait(fn(&Arc<Context>, &Request) -> Result<Waiting, CommandError>),
 }
 
-/// Decides what a request asks for, and whether its reply is to be sent.
-pub fn step(session: &mut Session, context: &Arc<Context>, request: Request) -> (Step, bool) {
+/// A request that has been looked at.
+pub struct Begun {
+    /// What is left to do.
+    pub step: Step,
+    /// Whether its reply is to be sent.
+    pub sent: bool,
+    /// The command, if it is carried out: neither refused nor queued.
+    pub called: Option<&'static CommandSpec>,
+}
+
+/// Decides what a request asks for.
+pub fn begin(session: &mut Session, context: &Arc<Context>, request: &Request) -> Begun {
     session.begin();
     let spec = table::find(request.arg(0));
     let name = spec.map_or("", |spec| spec.name);
-    let step = try_step(session, context, spec, request).unwrap_or_else(|error| Step::Reply(error.into()));
-    let sent = session.note(name);
-    (step, sent)
-}
-
-fn try_step(
-    session: &mut Session,
-    context: &Arc<Context>,
-    spec: Option<&'static CommandSpec>,
-    request: Request,
-) -> Result<Step, CommandError> {
-    let spec = match check(session, context, spec, &request) {
-        Ok(spec) => spec,
+    let (step, called) = match admit(session, context, spec, request) {
+        Ok(Admitted::Called(spec)) => {
+            let step = step(session, context, spec, request);
+            (step.unwrap_or_else(|error| Step::Reply(error.into())), Some(spec))
+        }
+        Ok(Admitted::Answered(reply)) => (Step::Reply(reply), None),
         Err(error) => {
             session.fail_transaction();
-            return Err(error);
+            observe::rejected(context, spec);
+            (Step::Reply(error.into()), None)
         }
     };
-    if let Some(reply) = session.queue(spec, &request)? {
-        return Ok(Step::Reply(reply));
+    Begun { step, sent: session.note(name), called }
+}
+
+/// What becomes of a request that is not refused.
+enum Admitted {
+    /// It is carried out.
+    Called(&'static CommandSpec),
+    /// There is nothing more to do.
+    Answered(Reply),
+}
+
+fn admit(
+    session: &mut Session,
+    context: &Context,
+    spec: Option<&'static CommandSpec>,
+    request: &Request,
+) -> Result<Admitted, CommandError> {
+    let spec = check(session, context, spec, request)?;
+    observe::show_monitors(session, context, request);
+    if table::asks_help(spec, request) {
+        return Ok(Admitted::Answered(docs::help(spec)));
     }
+    Ok(match session.queue(spec, request)? {
+        Some(reply) => Admitted::Answered(reply),
+        None => Admitted::Called(spec),
+    })
+}
+
+fn step(
+    session: &mut Session,
+    context: &Arc<Context>,
+    spec: &'static CommandSpec,
+    request: &Request,
+) -> Result<Step, CommandError> {
     Ok(match spec.handler {
-        Handler::Session(run) => Step::Reply(run(session, context, &request)?),
-        Handler::Read(run) => Step::Read(run, request),
-        Handler::Write(prepare) => match write(prepare, &Scope::of(session), context, &request, None) {
-            Err(CommandError::Texts(_)) => Step::TextWrite(request, prepare),
+        Handler::Session(run) => Step::Reply(run(session, context, request)?),
+        Handler::Read(run) => Step::Read(run),
+        Handler::Write(prepare) => match write(prepare, &Scope::of(session), context, request, None) {
+            Err(CommandError::Texts(_)) => Step::TextWrite(prepare),
             prepared => Step::Write(Write::Ready(prepared?)),
         },
-        Handler::Wait(run) => Step::Wait(run, request),
-        Handler::Account(run) => run(session, context, &request)?,
-        Handler::Transaction(verb) => transaction::step(verb, session, request)?,
+        Handler::Wait(run) => Step::Wait(run),
+        Handler::Account(run) => run(session, context, request)?,
+        Handler::Transaction(verb) => transaction::step(verb, session)?,
     })
 }
 

@@ -11,8 +11,8 @@ use super::request::Request;
 use super::transaction::Verb;
 use super::{CommandError, Handler};
 use super::{
-    acl, admin, api_key, client, connection, debug, docs, edits, elements, expire, index, info, keys, text,
-    vadd, vcreate, vectors, vexpire, vmodel, vsearch, vsim,
+    acl, admin, api_key, client, connection, debug, docs, edits, elements, expire, index, info, keys, memory,
+    monitor, text, vadd, vcreate, vectors, vexpire, vmodel, vsearch, vsim,
 };
 
 /// Which family a command belongs to.
@@ -80,6 +80,11 @@ impl CommandSpec {
     /// Whether that many arguments, the name counted, are as many as it takes.
     pub fn takes(&self, arguments: usize) -> bool {
         fits(self.arity, arguments)
+    }
+
+    /// Its place in the table.
+    pub fn number(&self) -> usize {
+        (std::ptr::from_ref(self).addr() - COMMANDS.as_ptr().addr()) / size_of::<Self>()
     }
 
     /// Its name as COMMAND and error messages show it.
@@ -200,10 +205,21 @@ const SUBCOMMANDS: &[(&str, &str, i64)] = &[
     ("command", "info", -2),
     ("command", "list", -2),
     ("config", "get", -3),
+    ("config", "resetstat", 2),
+    ("config", "rewrite", 2),
     ("config", "set", -4),
     ("debug", "digest-value", -3),
     ("debug", "reload", -2),
     ("debug", "sleep", 3),
+    ("latency", "doctor", 2),
+    ("latency", "histogram", -2),
+    ("latency", "history", 3),
+    ("latency", "latest", 2),
+    ("latency", "reset", -2),
+    ("memory", "doctor", 2),
+    ("memory", "malloc-stats", 2),
+    ("memory", "purge", 2),
+    ("memory", "stats", 2),
     ("memory", "usage", -3),
     ("module", "list", 2),
     ("namespace", "drop", 3),
@@ -213,11 +229,24 @@ const SUBCOMMANDS: &[(&str, &str, i64)] = &[
     ("object", "freq", 3),
     ("object", "idletime", 3),
     ("object", "refcount", 3),
+    ("slowlog", "get", -2),
+    ("slowlog", "len", 2),
+    ("slowlog", "reset", 2),
 ];
 
 /// The names of a command's subcommands.
 pub fn subcommands(command: &str) -> impl Iterator<Item = &'static str> {
     SUBCOMMANDS.iter().filter(move |(name, _, _)| *name == command).map(|(_, name, _)| *name)
+}
+
+/// Whether a request asks a command that has subcommands for help.
+pub fn asks_help(spec: &CommandSpec, request: &Request) -> bool {
+    request.len() == 2 && is_word(request.arg(1), "HELP") && has_subcommands(spec)
+}
+
+/// Whether a command's first argument is the name of a subcommand.
+pub fn has_subcommands(spec: &CommandSpec) -> bool {
+    subcommands(spec.name).next().is_some()
 }
 
 fn fits(arity: i64, arguments: usize) -> bool {
@@ -234,7 +263,7 @@ fn fits(arity: i64, arguments: usize) -> bool {
 pub fn check_subcommand(spec: &CommandSpec, request: &Request) -> Result<(), CommandError> {
     let Some(given) = request.get(1) else { return Ok(()) };
     let mut known = SUBCOMMANDS.iter().filter(|(command, _, _)| *command == spec.name).peekable();
-    if known.peek().is_none() {
+    if known.peek().is_none() || asks_help(spec, request) {
         return Ok(());
     }
     match known.find(|(_, name, _)| is_word(given, name)) {
@@ -311,7 +340,7 @@ pub static COMMANDS: &[CommandSpec] = &[
         "[COUNT | DOCS [command ...] | INFO [command ...] | LIST [FILTERBY (ACLCAT category | PATTERN pattern | MODULE module)] | GETKEYS command [arg ...]]",
         "Tells about commands.", Handler::Session(admin::command)),
     command!("config", -2, &["admin", "noscript", "loading", "stale"], NO_KEYS, &["dangerous"], Server, "2.0.0", "O(N) options",
-        "(GET pattern [pattern ...] | SET option value [option value ...])", "Shows and changes the configuration.", Handler::Session(admin::config)),
+        "(GET pattern [pattern ...] | SET option value [option value ...] | REWRITE | RESETSTAT)", "Shows and changes the configuration, writes it to its file, resets counters.", Handler::Session(admin::config)),
     command!("copy", -3, WRITE_SLOW, (1, 2, 1), &["keyspace"], Generic, "6.2.0", "O(1)",
         "key newkey [DB n] [REPLACE]", "Is refused, as in Redis for vector sets.", Handler::Write(keys::copy)),
     command!("dbsize", 1, READ, NO_KEYS, &["keyspace"], Server, "1.0.0", "O(1)",
@@ -347,10 +376,14 @@ pub static COMMANDS: &[CommandSpec] = &[
         "pattern", "Lists the keys that match a pattern.", Handler::Read(keys::keys)),
     command!("lastsave", 1, &["loading", "stale", "fast"], NO_KEYS, &["admin", "dangerous"], Server, "1.0.0", "O(1)",
         "", "Tells when the last checkpoint succeeded.", Handler::Session(admin::lastsave)),
+    command!("latency", -2, &["admin", "noscript", "loading", "stale"], NO_KEYS, &["dangerous"], Server, "2.8.13", "O(1)",
+        "(LATEST | HISTORY event | HISTOGRAM [command ...] | RESET [event ...] | DOCTOR)", "Tells about slow moments and the times of commands.", Handler::Session(monitor::latency)),
     command!("memory", -2, READ_SLOW, (2, 2, 1), &[], Server, "4.0.0", "O(N) chunks",
-        "USAGE key [SAMPLES n]", "Tells how much memory a key takes.", Handler::Read(debug::memory)),
+        "(USAGE key [SAMPLES n] | STATS | DOCTOR | PURGE | MALLOC-STATS)", "Tells how much memory a key or the server takes.", Handler::Read(memory::memory)),
     command!("module", -2, &["admin", "noscript"], NO_KEYS, &["dangerous"], Server, "4.0.0", "O(1)",
         "LIST", "Lists the modules of Redis whose commands there are.", Handler::Session(connection::module)),
+    command!("monitor", 1, &["admin", "noscript", "loading", "stale"], NO_KEYS, &["dangerous"], Server, "1.0.0", "O(1)",
+        "", "Shows every command as it comes, without passwords.", Handler::Session(monitor::monitor)),
     command!("multi", 1, CONNECTION, NO_KEYS, &["transaction"], Transactions, "1.2.0", "O(1)",
         "", "Queues the commands that follow.", Handler::Transaction(Verb::Multi)),
     command!("namespace", -2, ADMIN, NO_KEYS, &["dangerous"], Server, "8.0.0", "O(N) namespaces, or keys of the dropped one",
@@ -385,6 +418,8 @@ pub static COMMANDS: &[CommandSpec] = &[
         "index", "Selects a database; there is database 0.", Handler::Session(connection::select)),
     command!("shutdown", -1, &["admin", "noscript", "loading", "stale"], NO_KEYS, &["dangerous"], Server, "1.0.0", "O(N) changed data",
         "[NOSAVE | SAVE] [NOW] [FORCE]", "Syncs the log, takes a checkpoint and ends the server.", Handler::Wait(admin::shutdown)),
+    command!("slowlog", -2, &["admin", "loading", "stale"], NO_KEYS, &["dangerous"], Server, "2.2.12", "O(N) entries",
+        "(GET [count] | LEN | RESET)", "Tells about slow commands.", Handler::Session(monitor::slowlog)),
     command!("time", 1, &["loading", "stale", "fast"], NO_KEYS, &[], Server, "2.6.0", "O(1)",
         "", "Tells the server's time.", Handler::Session(debug::time)),
     command!("ttl", 2, READ, ONE_KEY, &["keyspace"], Generic, "1.0.0", "O(1)",
@@ -474,6 +509,11 @@ mod tests {
         }
         assert!(find(b"").is_none());
         assert!(find(&[b'x'; 100]).is_none());
+    }
+
+    #[test]
+    fn the_number_of_a_command_is_its_place() {
+        assert!(COMMANDS.iter().enumerate().all(|(place, spec)| spec.number() == place));
     }
 
     #[test]

@@ -10,11 +10,12 @@ use super::permissions::{Scope, allowed};
 use super::reply::Reply;
 use super::request::Request;
 use super::session::{Queued, Session, Watched};
+use super::table::CommandSpec;
 use super::text::{Embedded, may_embed};
 use super::vcreate::created_model;
 use super::{
     Call, CommandError, Context, Handler, Outcome, ReadHandler, SessionHandler, Step, Then, Write, WriteOp,
-    expire, read, read_text, text_write,
+    expire, observe, read, read_text, text_write,
 };
 use crate::access::selector::Denied;
 use crate::clock;
@@ -38,7 +39,7 @@ pub enum Verb {
 }
 
 /// Carries out one of the commands.
-pub(super) fn step(verb: Verb, session: &mut Session, request: Request) -> Result<Step, CommandError> {
+pub(super) fn step(verb: Verb, session: &mut Session) -> Result<Step, CommandError> {
     let without_multi = |verb: &str| CommandError::Text(format!("ERR {verb} without MULTI").into());
     match verb {
         Verb::Multi => {
@@ -55,7 +56,7 @@ pub(super) fn step(verb: Verb, session: &mut Session, request: Request) -> Resul
             if session.transaction.is_some() {
                 return Err(CommandError::text("ERR WATCH inside MULTI is not allowed"));
             }
-            return Ok(Step::Watch(request));
+            return Ok(Step::Watch);
         }
         Verb::Unwatch => session.watched.clear(),
         Verb::Exec => {
@@ -130,6 +131,7 @@ impl Body {
         let mut drafts: Vec<Draft> = Vec::new();
         let mut texts: Vec<Text> = Vec::new();
         let mut created = Created::default();
+        let specs: Vec<&CommandSpec> = queued.commands.iter().map(|(spec, _)| *spec).collect();
         for (place, (spec, request)) in queued.commands.into_iter().enumerate() {
             if let Err(denied) = allowed(&user, spec, &request) {
                 drafts.push(Draft::Part(Part::Done(no_longer(denied))));
@@ -178,7 +180,13 @@ impl Body {
                     return Reply::NullArray;
                 }
                 expire::remove_all_expired(txn, clock::now_ms());
-                Reply::Array(parts.into_iter().map(|part| run(part, txn, &scope, &shared)).collect())
+                let mut calls = observe::Calls::new(&shared);
+                let replies = parts.into_iter().zip(specs).map(|(part, spec)| {
+                    let reply = run(part, txn, &scope, &shared);
+                    calls.add(spec, &reply);
+                    reply
+                });
+                Reply::Array(replies.collect())
             })
         };
         let prepare: super::Prepare =

@@ -21,6 +21,8 @@ const SECONDS_MAX: u64 = 366 * 24 * 3600;
 const DATABASES_MAX: u32 = 1_000_000;
 /// Longest accepted wait before a log record.
 const LOAD_DELAY_US_MAX: u64 = 1_000_000;
+/// Highest accepted length of the slow log.
+const SLOWLOG_LEN_MAX: usize = 1_000_000;
 /// Highest accepted percentage of growth.
 const PERCENTAGE_MAX: u32 = 1_000_000;
 
@@ -378,6 +380,51 @@ pub static OPTIONS: &[ConfigOption] = &[
         |config| config.search_kernel.clone(),
     ),
     option(
+        "metrics-port",
+        "0",
+        "port that answers /metrics (Prometheus), /health and /ready over HTTP; 0 = none",
+        into!(metrics_port, |text| number(text, 0, u16::MAX)),
+        |config| config.metrics_port.to_string(),
+    ),
+    option(
+        "metrics-bind",
+        "127.0.0.1",
+        "address that metrics-port is opened on; whoever reaches it reads without a password",
+        into!(metrics_bind, |text| text.parse().map_err(|_| "an IP address".to_owned())),
+        |config| config.metrics_bind.to_string(),
+    ),
+    option(
+        "supervised",
+        "no",
+        "who is told that the server is ready: no, systemd, auto (systemd if it started the server)",
+        into!(supervised, |text| text.parse()),
+        |config| config.supervised.to_string(),
+    ),
+    option(
+        "slowlog-log-slower-than",
+        "10000",
+        "microseconds from which on a command is kept in the slow log; 0 = all, -1 = none",
+        into!(slowlog_log_slower_than_us, |text| number(text, -1, i64::MAX)),
+        |config| config.slowlog_log_slower_than_us.to_string(),
+    )
+    .settable(),
+    option(
+        "slowlog-max-len",
+        "128",
+        "commands that the slow log keeps",
+        into!(slowlog_max_len, |text| number(text, 0, SLOWLOG_LEN_MAX)),
+        |config| config.slowlog_max_len.to_string(),
+    )
+    .settable(),
+    option(
+        "latency-monitor-threshold",
+        "0",
+        "milliseconds from which on LATENCY keeps a slow moment; 0 = none is kept",
+        into!(latency_monitor_threshold_ms, |text| number(text, 0, i64::MAX.unsigned_abs())),
+        |config| config.latency_monitor_threshold_ms.to_string(),
+    )
+    .settable(),
+    option(
         "enable-debug-command",
         "no",
         "whether DEBUG is allowed: yes or no",
@@ -412,5 +459,12 @@ pub static OPTIONS: &[ConfigOption] = &[
             Ok(())
         },
         |config| config.logfile.display().to_string(),
+    ),
+    option(
+        "log-format",
+        "redis",
+        "form of log lines: redis, or json (one object a line)",
+        into!(log_format, |text| text.parse()),
+        |config| config.log_format.to_string(),
     ),
 ];

@@ -79,10 +79,17 @@ fn every_option_prints_what_it_reads() {
         ("embedding-threads", "7"),
         ("embedding-cache-size", "7"),
         ("onnxruntime-path", "/x y"),
+        ("metrics-port", "9121"),
+        ("metrics-bind", "0.0.0.0"),
+        ("supervised", "auto"),
+        ("slowlog-log-slower-than", "-1"),
+        ("slowlog-max-len", "7"),
+        ("latency-monitor-threshold", "7"),
         ("enable-debug-command", "yes"),
         ("key-load-delay", "7"),
         ("loglevel", "debug"),
         ("logfile", "x.log"),
+        ("log-format", "json"),
     ];
     for &(name, value) in changed {
         let mut config = Config::default();
@@ -222,5 +229,7 @@ fn the_file_that_comes_with_the_server_holds_every_option_at_its_default() {
     for name in Config::names() {
         assert_eq!(names.iter().filter(|&given| given == name).count(), 1, "{name} stands once in {path:?}");
     }
-    assert_eq!(load(&[path.to_str().unwrap()], "").unwrap(), Config::default());
+    let loaded = load(&[path.to_str().unwrap()], "").unwrap();
+    assert_eq!(loaded.file.as_deref(), Some(path.as_path()));
+    assert_eq!(Config { file: None, ..loaded }, Config::default());
 }

@@ -81,6 +81,62 @@ impl LogLevel {
     ];
 }
 
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// As Redis writes them.
+    Redis,
+    /// One JSON object a line.
+    Json,
+}
+
+impl LogFormat {
+    const NAMES: &[(&str, Self)] = &[("redis", Self::Redis), ("json", Self::Json)];
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        one_of(text, Self::NAMES)
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(name_of(self, Self::NAMES))
+    }
+}
+
+/// Who is told of the server's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Supervised {
+    /// Nobody.
+    No,
+    /// systemd.
+    Systemd,
+    /// systemd, if it started the server.
+    Auto,
+}
+
+impl Supervised {
+    const NAMES: &[(&str, Self)] = &[("no", Self::No), ("systemd", Self::Systemd), ("auto", Self::Auto)];
+}
+
+impl FromStr for Supervised {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        one_of(text, Self::NAMES)
+    }
+}
+
+impl fmt::Display for Supervised {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(name_of(self, Self::NAMES))
+    }
+}
+
 impl FromStr for Fsync {
     type Err = String;
 

@@ -8,6 +8,7 @@
 //! those of reads together at the end, each read on the snapshot of its place. Only this connection waits for that.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::BytesMut;
 use tokio::sync::oneshot;
@@ -15,13 +16,17 @@ use tokio::sync::oneshot;
 use super::encode::encode;
 use crate::collection::Collection;
 use crate::collection::search::{Hits, SearchRequest};
+use crate::command::client::Client;
 use crate::command::permissions::Scope;
 use crate::command::reply::{Protocol, Reply};
 use crate::command::request::Request;
 use crate::command::session::Session;
+use crate::command::table::CommandSpec;
 use crate::command::text::Embedded;
 use crate::command::vsearch::Combined;
-use crate::command::{self, Context, Outcome, ReadHandler, Shape, Step, Then, Write, WriteOp, transaction};
+use crate::command::{
+    self, Context, Outcome, ReadHandler, Shape, Step, Then, Write, WriteOp, observe, transaction,
+};
 use crate::embed::{EmbedError, Text};
 use crate::store::state::Snapshot;
 use crate::store::{Job, Txn, WriteError};
@@ -84,11 +89,28 @@ struct TextRead {
     snapshot: Arc<Snapshot>,
 }
 
+/// A request being carried out.
+struct Pending {
+    /// In which protocol its reply is sent, if it is.
+    protocol: Option<Protocol>,
+    /// Where that comes from.
+    slot: Slot,
+    /// What is to be counted when it is there.
+    call: Option<Waiting>,
+}
+
+/// A call whose reply is not there yet.
+struct Waiting {
+    spec: &'static CommandSpec,
+    begun: Instant,
+    request: Request,
+}
+
 /// Requests being carried out.
-#[derive(Default)]
-pub struct Batch {
-    /// In which protocol each reply is sent, if it is, and where it comes from.
-    slots: Vec<(Option<Protocol>, Slot)>,
+pub struct Batch<'a> {
+    context: &'a Arc<Context>,
+    calls: observe::Calls<'a>,
+    slots: Vec<Pending>,
     size_bytes: usize,
     writes: Vec<Write>,
     jobs: Vec<JobReplies>,
@@ -98,7 +120,22 @@ pub struct Batch {
     text_reads: Vec<TextRead>,
 }
 
-impl Batch {
+impl<'a> Batch<'a> {
+    /// No requests yet.
+    pub fn new(context: &'a Arc<Context>) -> Self {
+        Self {
+            context,
+            calls: observe::Calls::new(context),
+            slots: Vec::new(),
+            size_bytes: 0,
+            writes: Vec::new(),
+            jobs: Vec::new(),
+            searches: Vec::new(),
+            combined: Vec::new(),
+            text_reads: Vec::new(),
+        }
+    }
+
     /// Whether it should be finished before more is added.
     pub fn is_full(&self) -> bool {
         self.slots.len() >= MAX_REQUESTS || self.size_bytes >= MAX_BYTES
@@ -110,20 +147,39 @@ impl Batch {
     }
 
     /// Begins to carry out a request.
-    pub async fn add(&mut self, session: &mut Session, context: &Arc<Context>, request: Request) {
+    pub async fn add(&mut self, session: &mut Session, request: Request) {
         self.size_bytes += request.size_bytes();
-        let (step, sent) = command::step(session, context, request);
+        let begun = command::begin(session, self.context, &request);
         if let Some(delay) = session.held_back.take() {
             tokio::time::sleep(delay).await;
         }
-        let slot = match step {
+        let slot = self.carry_out(begun.step, session, &request).await;
+        let mut call = None;
+        if let Some(spec) = begun.called {
+            match &slot {
+                Slot::Reply(reply) => self.calls.add_shown(spec, reply, &request, &session.client),
+                _ => {
+                    call = Some(Waiting {
+                        spec,
+                        begun: self.calls.begin_waiting(),
+                        request: observe::kept(request),
+                    })
+                }
+            }
+        }
+        self.slots.push(Pending { protocol: begun.sent.then_some(session.protocol), slot, call });
+    }
+
+    async fn carry_out(&mut self, step: Step, session: &mut Session, request: &Request) -> Slot {
+        let context = self.context;
+        match step {
             Step::Reply(reply) => Slot::Reply(reply),
             Step::Write(write) => self.write(write),
-            Step::TextWrite(request, prepare) => {
-                if !command::has_model(session.namespace, context, &request) {
+            Step::TextWrite(prepare) => {
+                if !command::has_model(session.namespace, context, request) {
                     self.publish(context).await;
                 }
-                let write = command::text_write(prepare, Scope::of(session), context, request);
+                let write = command::text_write(prepare, Scope::of(session), context, request.clone());
                 if let Write::Text(texts, _) = &write {
                     session.account.count_texts(texts.len());
                 }
@@ -139,31 +195,31 @@ impl Batch {
                 }
             }
             Step::WriteThen(write, then) => self.write_then(write, then, session, context).await,
-            Step::Read(run, request) => {
+            Step::Read(run) => {
                 self.publish(context).await;
                 let scope = Scope::of(session);
-                match command::read(run, context, &scope, &request) {
+                match command::read(run, context, &scope, request) {
                     Outcome::Texts(texts, snapshot) => {
                         session.account.count_texts(texts.len());
+                        let request = request.clone();
                         self.text_reads.push(TextRead { texts, run, request, scope, snapshot });
                         Slot::TextRead
                     }
                     outcome => self.read(outcome),
                 }
             }
-            Step::Watch(request) => {
+            Step::Watch => {
                 self.publish(context).await;
-                Slot::Reply(transaction::watch(session, &request, &context.store.snapshot()))
+                Slot::Reply(transaction::watch(session, request, &context.store.snapshot()))
             }
-            Step::Wait(run, request) => {
+            Step::Wait(run) => {
                 self.publish(context).await;
-                Slot::Reply(match run(context, &request) {
+                Slot::Reply(match run(context, request) {
                     Ok(waiting) => waiting.await,
                     Err(error) => error.into(),
                 })
             }
-        };
-        self.slots.push((sent.then_some(session.protocol), slot));
+        }
     }
 
     fn write(&mut self, write: Write) -> Slot {
@@ -213,7 +269,8 @@ impl Batch {
         let embedded = embed(context, texts).await;
         let (mut reads, mut rest) = (reads.into_iter(), &embedded[..]);
         let mut slots = std::mem::take(&mut self.slots);
-        for (_, slot) in slots.iter_mut().filter(|(_, slot)| matches!(slot, Slot::TextRead)) {
+        let waiting = slots.iter_mut().map(|pending| &mut pending.slot);
+        for slot in waiting.filter(|slot| matches!(slot, Slot::TextRead)) {
             let Some(TextRead { texts, run, request, scope, snapshot }) = reads.next() else { break };
             let (own, others) = rest.split_at(texts.len());
             rest = others;
@@ -243,7 +300,8 @@ impl Batch {
     }
 
     /// Waits for everything and appends the replies in order.
-    pub async fn finish(mut self, context: &Context, output: &mut BytesMut) {
+    pub async fn finish(mut self, client: &Client, output: &mut BytesMut) {
+        let context = self.context;
         self.submit(context).await;
         if !self.text_reads.is_empty() {
             self.read_texts(context).await;
@@ -254,7 +312,7 @@ impl Batch {
         }
         let mut answers: Vec<_> = context.store.search(searches).into_iter().map(Some).collect();
         let mut combined: Vec<_> = std::mem::take(&mut self.combined).into_iter().map(Some).collect();
-        for (protocol, slot) in std::mem::take(&mut self.slots) {
+        for Pending { protocol, slot, call } in std::mem::take(&mut self.slots) {
             let reply = match slot {
                 Slot::Reply(reply) => reply,
                 Slot::Write(job) => self.jobs[job].next().await,
@@ -273,7 +331,12 @@ impl Batch {
                 },
                 Slot::TextRead => unreachable!("readings with texts have been carried out"),
             };
-            context.metrics.count_reply(reply.is_error());
+            if let Some(Waiting { spec, begun, request }) = call {
+                self.calls.add_waited(spec, &reply, begun, &request, client);
+            }
+            if let Reply::Error(text) = &reply {
+                context.metrics.count_error(text);
+            }
             if let Some(protocol) = protocol {
                 encode(&reply, protocol, output);
             }

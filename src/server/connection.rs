@@ -91,7 +91,7 @@ pub async fn serve(stream: Transport, context: Arc<Context>) {
     };
     // An error means that the client is gone; there is nobody to tell.
     drop(connection.run().await);
-    context.clients.remove(client.id);
+    context.clients.remove(&client);
 }
 
 impl Drop for Connection {
@@ -104,6 +104,7 @@ impl Connection {
     async fn run(mut self) -> io::Result<()> {
         loop {
             self.carry_out().await;
+            self.session.client.take_pushed(&mut self.output);
             self.send().await?;
             if self.session.client.is_killed()
                 || self.takes_too_much()
@@ -125,7 +126,7 @@ impl Connection {
             };
             let ready = tokio::select! {
                 ready = self.stream.ready(interest) => ready?,
-                () = self.session.client.end() => return Ok(()),
+                () = self.session.client.woken() => continue,
                 () = expire => return Ok(()),
             };
             if ready.is_readable() && !self.closing && !self.receive().await? {
@@ -137,6 +138,8 @@ impl Connection {
     /// Counts the buffers; true if the connection has to go because of them.
     fn takes_too_much(&mut self) -> bool {
         let bytes = (self.input.len() + self.output.len()) as u64;
+        self.session.client.input_bytes.store(self.input.len(), Ordering::Relaxed);
+        self.session.client.output_bytes.store(self.output.len(), Ordering::Relaxed);
         let buffers = &self.context.metrics.buffers_bytes;
         buffers.fetch_add(bytes, Ordering::Relaxed);
         let before = buffers.fetch_sub(self.counted_bytes, Ordering::Relaxed);
@@ -145,7 +148,12 @@ impl Connection {
             true => drop(self.slow_since.get_or_insert_with(Instant::now)),
             false => self.slow_since = None,
         }
-        self.output.len() > MAX_OUTPUT_BYTES || (all > MAX_BUFFERS_BYTES && bytes > SMALL_BUFFERS_BYTES)
+        let too_much =
+            self.output.len() > MAX_OUTPUT_BYTES || (all > MAX_BUFFERS_BYTES && bytes > SMALL_BUFFERS_BYTES);
+        if too_much {
+            self.context.metrics.output_limit_disconnections.fetch_add(1, Ordering::Relaxed);
+        }
+        too_much
     }
 
     /// When to give the client up.
@@ -186,13 +194,13 @@ impl Connection {
     /// Carries out the requests that have arrived and appends their replies to the output.
     async fn carry_out(&mut self) {
         while !self.closing && !self.input.is_empty() && self.output.len() <= MAX_OUTPUT_BYTES {
-            let mut batch = Batch::default();
+            let mut batch = Batch::new(&self.context);
             let mut error = None;
             while !batch.is_full() && !self.session.closing {
                 match self.framer.next(&mut self.input) {
                     Ok(Some(request)) => {
                         self.begun = None;
-                        batch.add(&mut self.session, &self.context, request).await;
+                        batch.add(&mut self.session, request).await;
                         self.framer.set_authenticated(self.session.authenticated);
                     }
                     Ok(None) => break,
@@ -203,7 +211,7 @@ impl Connection {
                 }
             }
             let requests = batch.len();
-            batch.finish(&self.context, &mut self.output).await;
+            batch.finish(&self.session.client, &mut self.output).await;
             self.closing = error.is_some() || self.session.closing;
             match error {
                 Some(ProtocolError::CrossProtocol) => self.output.clear(),

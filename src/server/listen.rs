@@ -21,7 +21,7 @@ use crate::command::Context;
 use crate::config::{BindAddress, Config};
 
 /// Pause after a failed accept, such as when files run out.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a TLS handshake may take.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -92,7 +92,7 @@ fn listen(config: &Config, mut port: u16) -> Result<(Vec<TcpListener>, u16), Ser
     Ok((listeners, port))
 }
 
-fn listen_on(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+pub fn listen_on(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     if address.is_ipv6() {
         SockRef::from(&socket).set_only_v6(true)?;

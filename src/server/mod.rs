@@ -4,8 +4,10 @@ mod batch;
 mod connection;
 pub mod encode;
 pub mod framer;
+mod http;
 mod inline;
 mod listen;
+mod notify;
 mod transport;
 
 use std::hash::{BuildHasher, RandomState};
@@ -13,6 +15,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use notify::Notify;
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -21,6 +24,7 @@ use tracing::{info, warn};
 use crate::access::{Access, AccessError};
 use crate::clock;
 use crate::command::client::Clients;
+use crate::command::table::COMMANDS;
 use crate::command::{Context, Shutdown, ShutdownWish, expire, permissions, usage};
 use crate::config::Config;
 use crate::disk::{DiskError, RealDisk};
@@ -35,8 +39,8 @@ use listen::Doors;
 const DRAIN: Duration = Duration::from_millis(200);
 /// How often keys whose time is over are looked for.
 const SWEEP_PERIOD: Duration = Duration::from_millis(100);
-/// How often it is looked at whether freed memory is kept.
-const GIVE_BACK_PERIOD: Duration = Duration::from_secs(1);
+/// How often freed memory is given back and the rates of INFO are taken.
+const SLOW_PERIOD: Duration = Duration::from_secs(1);
 /// How often connections whose API key's time is over are ended.
 const KEY_PERIOD: Duration = Duration::from_secs(1);
 /// How often what users use is noted in the log.
@@ -109,8 +113,10 @@ async fn serve(config: Config) -> Result<(), ServerError> {
     let tls = Tls::default();
     tls.load(&config)?;
     let Doors { doors, port, _socket_file } = listen::open(&config)?;
+    let metrics_listener = http::open(&config)?;
+    let notify = Notify::new(config.supervised);
     let (shutdown, wishes) = mpsc::unbounded_channel();
-    let metrics = Arc::new(Metrics::default());
+    let metrics = Arc::new(Metrics::new(COMMANDS.len(), &config));
     let (store, loaded) = Store::start(disk, &config, &metrics);
     let context = Arc::new(Context {
         store,
@@ -129,9 +135,13 @@ async fn serve(config: Config) -> Result<(), ServerError> {
     for door in doors {
         tokio::spawn(listen::accept(door, Arc::clone(&context)));
     }
-    tokio::spawn(give_back());
+    tokio::spawn(every_second(Arc::clone(&context)));
     tokio::spawn(reload_certificates(hangup, Arc::clone(&context)));
-    let end = wait_for_end(Arc::clone(&context), wishes, signals);
+    if let Some(listener) = metrics_listener {
+        tokio::spawn(http::serve(listener, Arc::clone(&context)));
+    }
+    notify.loading();
+    let end = wait_for_end(Arc::clone(&context), wishes, signals, &notify);
     tokio::pin!(end);
     tokio::select! {
         ended = &mut end => return ended,
@@ -141,6 +151,7 @@ async fn serve(config: Config) -> Result<(), ServerError> {
     tokio::spawn(sweep(Arc::clone(&context)));
     tokio::spawn(watch_users(context));
     info!("ready to accept connections on port {port}");
+    notify.ready();
     end.await
 }
 
@@ -161,11 +172,13 @@ async fn reload_certificates(mut hangup: Signal, context: Arc<Context>) {
     }
 }
 
-/// Gives freed memory back, every now and then.
-async fn give_back() {
-    let mut ticks = tokio::time::interval(GIVE_BACK_PERIOD);
+/// Takes the rates that INFO shows, and gives freed memory back.
+async fn every_second(context: Arc<Context>) {
+    let mut ticks = tokio::time::interval(SLOW_PERIOD);
     loop {
         ticks.tick().await;
+        context.metrics.rates.look(context.metrics.totals());
+        context.metrics.rates.peak_bytes(heap::heap_bytes() as u64);
         // It may take a while: not on a thread that serves. Whether it ran is of no consequence.
         drop(tokio::task::spawn_blocking(heap::give_back).await);
     }
@@ -197,6 +210,7 @@ async fn wait_for_end(
     context: Arc<Context>,
     mut wishes: mpsc::UnboundedReceiver<ShutdownWish>,
     [mut terminate, mut interrupt]: [Signal; 2],
+    notify: &Notify,
 ) -> Result<(), ServerError> {
     loop {
         let by_signal = Shutdown { save: true, force: false };
@@ -206,6 +220,7 @@ async fn wait_for_end(
             Some((wish, refuse)) = wishes.recv() => (wish, Some(refuse)),
         };
         info!("shutdown requested");
+        notify.stopping();
         let context = Arc::clone(&context);
         let ended = tokio::task::spawn_blocking(move || end(&context, wish)).await;
         match ended.unwrap_or_else(|error| Err(error.to_string())) {
@@ -215,6 +230,7 @@ async fn wait_for_end(
             }
             Err(why) => {
                 warn!("not shutting down: {why}");
+                notify.ready();
                 if let Some(refuse) = refuse {
                     drop(refuse.send(why));
                 }

@@ -189,3 +189,51 @@ def test_benchmark_vectors(redis_benchmark, redis_cli, server):
     output = run(redis_benchmark, server, "-q", "-n", 5_000, "VSIM", "k", "VALUES", 3, 1, 2, 3)
     assert "requests per second" in output and "ERR" not in output
     assert run(redis_cli, server, "PING") == "PONG\n"
+
+
+def fill_many(redis_cli, server, keys=20, elements=30):
+    feed = b"".join(
+        resp("VADD", f"k{key}", "FP32", struct.pack("<2f", 1, element), f"e{element}")
+        for key in range(keys)
+        for element in range(elements)
+    )
+    assert f"errors: 0, replies: {keys * elements}" in run(redis_cli, server, "--pipe", feed=feed)
+
+
+def test_scan(redis_cli, server):
+    fill_many(redis_cli, server)
+    assert sorted(run(redis_cli, server, "--scan").split()) == sorted(f"k{key}" for key in range(20))
+    assert sorted(run(redis_cli, server, "--scan", "--pattern", "k1?").split()) == [f"k1{n}" for n in range(10)]
+
+
+@pytest.mark.parametrize("tool", ["--bigkeys", "--memkeys"])
+def test_key_statistics(redis_cli, server, tool):
+    fill_many(redis_cli, server)
+    output = run(redis_cli, server, tool)
+    assert "Sampled 20 keys in the keyspace!" in output and "ERR" not in output
+    assert "20 vectorsets" in output or "20 vectorset" in output
+
+
+def test_latency(redis_cli, server):
+    tool = subprocess.Popen(
+        [redis_cli, "-p", str(server.port), "--latency", "--raw", "-i", "1"], stdout=subprocess.PIPE
+    )
+    output, _ = tool.communicate(timeout=SCREEN_MAX_S)
+    least_ms, most_ms, mean_ms, samples = output.split()[:4]
+    assert 0 <= float(least_ms) <= float(mean_ms) <= float(most_ms) and int(samples) > 10
+    history = run(redis_cli, server, "LATENCY", "HISTOGRAM", "ping")
+    assert "histogram_usec" in history
+
+
+def test_monitor_and_slow_log(redis_cli, server):
+    tool = subprocess.Popen([redis_cli, "-p", str(server.port), "MONITOR"], stdout=subprocess.PIPE)
+    try:
+        assert tool.stdout.readline() == b"OK\n"
+        run(redis_cli, server, "ECHO", "seen")
+        lines = [tool.stdout.readline()]
+        while b'"ECHO" "seen"' not in lines[-1]:
+            lines.append(tool.stdout.readline())
+    finally:
+        tool.kill()
+        tool.wait()
+    assert run(redis_cli, server, "SLOWLOG", "LEN").strip().isdigit()
