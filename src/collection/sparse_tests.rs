@@ -76,11 +76,11 @@ fn searches_find_what_a_plain_map_finds_in_every_version() {
             }
             // Carried over.
             1 => {
-                put(&mut collection, &name, at % 2 == 0);
+                put(&mut collection, &name, at.is_multiple_of(2));
                 model.entry(name).or_default();
             }
             _ => {
-                put(&mut collection, &name, at % 2 == 0);
+                put(&mut collection, &name, at.is_multiple_of(2));
                 let vector = numbers.vector(6);
                 assert!(collection.set_sparse(name.as_bytes(), &encoded(&vector)));
                 model.insert(name, vector);
