@@ -39,6 +39,8 @@ impl Config {
         for (at, (line, option)) in lines.iter().zip(&named).enumerate() {
             let line = match option {
                 None => (*line).to_owned(),
+                // Users are not changed by CONFIG SET, and several lines of them count.
+                Some(option) if option.name == "user" => (*line).to_owned(),
                 Some(option) if is_named(&named[at + 1..], option) => continue,
                 Some(option) => self.line(option),
             };
@@ -111,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_rewritten_file_reads_as_the_configuration_and_keeps_its_comments() {
-        let before = "# mine\nport 7000\n\nPORT 7001\n# limits\ntimeout 5\nbind 127.0.0.1 ::1\nsave \"\"\n";
+        let before = "# mine\nport 7000\n\nPORT 7001\n# limits\ntimeout 5\nbind 127.0.0.1 ::1\nsave \"\"\nuser a on\nuser b off\n";
         let mut config = Config::default();
         config.read_file("test", before.as_bytes()).unwrap();
         for (name, value) in
@@ -121,7 +123,7 @@ mod tests {
         }
         let after = config.rewritten(before);
         assert!(
-            after.starts_with("# mine\n\nport 7001\n# limits\ntimeout 9\nbind 127.0.0.1 ::1\nsave \"\"\n"),
+            after.starts_with("# mine\n\nport 7001\n# limits\ntimeout 9\nbind 127.0.0.1 ::1\nsave \"\"\nuser a on\nuser b off\n"),
             "{after}"
         );
         let mut again = Config::default();
