@@ -256,6 +256,8 @@ const ARGUMENTS: &[&str] = &[
     "MATCH *",
     "*",
     "USAGE k",
+    "STATS",
+    "DOCTOR",
     "ENCODING k",
     "IDLETIME k",
     "LIST",
@@ -330,6 +332,11 @@ fn no_command_tells_or_changes_anything_of_another_tenant() {
     }
     for line in ["INFO keyspace", "INFO access", "INFO replication"] {
         let (seen, expected) = (bob.ask(line), control.ask(line));
+        // Each server has an identity of its own.
+        let [seen, expected] = [seen, expected].map(|text| {
+            let lines = text.lines().filter(|line| !line.starts_with("master_replid:"));
+            lines.collect::<Vec<_>>().join("\n")
+        });
         cells += 1;
         if seen != expected {
             leaks.push(format!("{line}: {seen} where there is nothing: {expected}"));

@@ -19,6 +19,8 @@ pub(super) fn memory(call: &Call<'_>) -> Result<Outcome, CommandError> {
     let verb = call.request.arg(1);
     Ok(Outcome::Reply(if is_word(verb, "USAGE") {
         usage(call)?
+    } else if call.scope.tenant().is_some() {
+        return Err(CommandError::text("NOPERM the memory of the server is not for users of a namespace"));
     } else if is_word(verb, "STATS") {
         stats(call)
     } else if is_word(verb, "DOCTOR") {

@@ -183,7 +183,8 @@ pub fn plan(hub: &str, model: &str) -> Result<Plan, String> {
     };
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let (owner, project) = repo.split_once('/').unwrap_or_default();
-    if ![owner, project, revision].iter().all(|part| !part.is_empty() && part.chars().all(plain)) {
+    let is_name = |part: &&str| !matches!(*part, "" | "." | "..") && part.chars().all(plain);
+    if ![owner, project, revision].iter().all(is_name) {
         let names: Vec<&str> = KNOWN.iter().map(|known| known.name).collect();
         return Err(format!(
             "'{model}' is not known: give one of {}, or OWNER/REPO[@REVISION] of the hub",

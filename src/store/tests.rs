@@ -525,7 +525,7 @@ fn sparse_vectors_are_found_in_sealed_chunks_after_a_restart_and_a_compaction() 
     for at in 0..300u16 {
         let element = format!("e{at}");
         let term = format!("t{}", at % 7);
-        let sparse = encode(vec![(b"common", f32::from(at) / 8.0), (term.as_bytes(), 1.5)]).unwrap();
+        let sparse = encode(vec![(b"common", f32::from(at + 1) / 8.0), (term.as_bytes(), 1.5)]).unwrap();
         let change = Change::SetSparse {
             namespace: NAMESPACE,
             key: key("k"),
