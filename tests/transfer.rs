@@ -88,6 +88,7 @@ fn a_set_moves_from_server_to_server_with_attributes_and_texts() {
     assert!(said.contains("600 elements"), "{said}");
     let mut other = to.connect_resp3();
     assert_eq!(other.ask("AUTH pw"), "+OK");
+    other.call(&words("HELLO 3"));
     is_same(&mut client, &mut other, "docs", "copy");
     let info = other.call(&words("VINFO copy"));
     assert_eq!(
