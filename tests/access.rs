@@ -46,6 +46,10 @@ fn a_user_does_what_its_rules_allow_and_nothing_else() {
         ("SCAN 0 MATCH hid*", "[0 []]"),
         ("RENAME a:1 a:2", &not_allowed("ann", "rename")),
     ]);
+    ann.check(&[("VMSEARCH 2 a:1 hidden VECTOR ELE e", NO_KEY), ("VMSEARCH x a:1 VECTOR ELE e", NO_KEY)]);
+    let found = ann.ask("VMSEARCH 2 a:1 shared:1 VECTOR ELE e");
+    assert!(found.contains("a:1") && found.contains("shared:1"), "{found}");
+    admin.check(&[("COMMAND GETKEYS VMSEARCH 2 a b MATCH x", "[a b]")]);
     for _ in 0..20 {
         assert_ne!(ann.ask("RANDOMKEY"), "hidden");
     }

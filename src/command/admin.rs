@@ -75,7 +75,7 @@ fn command_keys(request: &Request) -> Result<Reply, CommandError> {
     if !spec.takes(arguments) {
         return Err(CommandError::text("ERR Invalid number of arguments specified for command"));
     }
-    let places = key_places(spec, arguments);
+    let places = key_places(spec, request, 2);
     let keys: Vec<Reply> = places.map(|place| Reply::bulk(request.arg(2 + place))).collect();
     if keys.is_empty() {
         return Err(CommandError::text("ERR The command has no key arguments"));

@@ -76,9 +76,17 @@ fn command_id(spec: &CommandSpec, request: &Request) -> CommandId {
     found.map_or(*id, |(_, id)| *id)
 }
 
-/// The places of a request's keys among its arguments; `arguments` is their number, the name included.
-pub fn key_places(spec: &CommandSpec, arguments: usize) -> impl Iterator<Item = usize> + use<> {
-    let (first, last, step) = spec.keys;
+/// The places of a request's keys among its arguments; the name of the command stands at `name`, from where places count.
+pub fn key_places(spec: &CommandSpec, request: &Request, name: usize) -> impl Iterator<Item = usize> + use<> {
+    let arguments = request.len() - name;
+    let (first, mut last, step) = spec.keys;
+    if spec.name == "vmsearch" {
+        // Its number of keys comes before them. Without a sound number, all that may be a key counts as one.
+        let count = request.get(name + 1).and_then(integer).filter(|&count| count > 0);
+        last = count.map_or(last, |count| {
+            first - 1 + count.min(i64::try_from(arguments).unwrap_or(i64::MAX - first))
+        });
+    }
     let from_end = i64::try_from(arguments).unwrap_or(i64::MAX) + last;
     let last = if last < 0 { from_end } else { last };
     let places = (first..=last).step_by(usize::try_from(step).unwrap_or(1).max(1));
@@ -105,7 +113,7 @@ pub fn allowed(user: &User, spec: &CommandSpec, request: &Request) -> Result<(),
     if user.allows_everything() {
         return Ok(());
     }
-    let places: Vec<usize> = key_places(spec, request.len()).collect();
+    let places: Vec<usize> = key_places(spec, request, 0).collect();
     let keys: Vec<_> = places
         .iter()
         .enumerate()

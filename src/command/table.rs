@@ -469,7 +469,6 @@ pub static COMMANDS: &[CommandSpec] = &[
     command!("vmodel", -2, &["admin", "noscript", "module"], NO_KEYS, &["vector", "embedding"], VectorSet, "8.0.0", "that of what is asked",
         "(LIST | INFO name | LOAD name | UNLOAD name | DEFAULT [name] | BENCH name [name ...])",
         "Tells about the models that embed texts, loads and measures them.", Handler::Wait(vmodel::vmodel)),
-    // Where its keys end is up to their number: what may be a key counts as one.
     command!("vmsearch", -5, &["readonly", "module", "movablekeys"], (2, -1, 1), &["vector"], VectorSet, "8.0.0", "O(N) rows and postings",
         "numkeys key [key ...] clause value [value ...]", "Searches several collections as one.", Handler::Read(vsearch::vmsearch)),
     command!("vpatchattr", 4, &["write", "denyoom", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
