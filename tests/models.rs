@@ -230,6 +230,43 @@ fn a_cross_encoder_scores_as_an_independent_calculation_does() {
 }
 
 #[test]
+fn a_search_is_ranked_again_by_what_a_cross_encoder_says() {
+    if !has_runtime("a_search_is_ranked_again_by_what_a_cross_encoder_says") {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    assert!(model(root.path(), &["add", TOY_CROSS, "cross"]).status.success());
+    let server = Server::start_in(root.path(), &[]);
+    let mut client = server.connect_resp3();
+    let golden = fs::read_to_string(Path::new(TOY_CROSS).join("golden.json")).unwrap();
+    let golden: serde_json::Value = serde_json::from_str(&golden).unwrap();
+    let query = golden[0]["query"].as_str().unwrap();
+    let pairs = golden.as_array().unwrap().iter().filter(|pair| pair["query"] == query);
+    let mut expected: Vec<(f64, String)> = Vec::new();
+    for (at, pair) in pairs.enumerate() {
+        let (element, text) = (format!("e{at}"), pair["text"].as_str().unwrap());
+        let line = ["VADD", "docs", "VALUES", "2", "1", &at.to_string(), &element, "SETTEXT", text];
+        assert_eq!(client.call(&command(&line)), Value::Boolean(true));
+        expected.push((pair["score"].as_f64().unwrap(), element));
+    }
+    assert!(!expected.is_empty());
+    expected.sort_by(|a, b| b.0.total_cmp(&a.0));
+    // The vectors find everything; the words of the query are what is compared.
+    let line = ["VSEARCH", "docs", "VECTOR", "VALUES", "2", "1", "0", "MATCH", query, "RERANK", "cross"];
+    let found = client.call(&command(&line));
+    let found: Vec<(f64, String)> = found
+        .field("results")
+        .items()
+        .iter()
+        .map(|hit| (hit.field("score").number(), hit.field("id").text()))
+        .collect();
+    assert_eq!(found.len(), expected.len());
+    for ((score, element), (wanted, expected)) in found.iter().zip(&expected) {
+        assert!((score - wanted).abs() < 1e-4 && element == expected, "{found:?}");
+    }
+}
+
+#[test]
 fn a_cross_encoder_does_not_embed() {
     let root = tempfile::tempdir().unwrap();
     assert!(model(root.path(), &["add", TOY_CROSS, "cross"]).status.success());

@@ -92,8 +92,8 @@ pub struct Combined {
     searches: Vec<SearchRequest>,
     /// Keyword searches, by clause and collection.
     lookups: Vec<Lookup>,
-    /// What RERANK scores with, and the query's vector by it.
-    rerank: Option<(Arc<Model>, Vector)>,
+    /// What RERANK scores with, and the query's vector by it; a model that scores answers needs none.
+    rerank: Option<(Arc<Model>, Option<Vector>)>,
 }
 
 /// `VSEARCH key clause [clause ...] [options]`
@@ -131,7 +131,11 @@ fn combined(
         return Err(CommandError::text("ERR the collections have different metrics"));
     }
     let mut vectors = embedded(call, &ask, &targets, text.as_ref())?.into_iter();
-    let rerank = if ask.rerank.is_some() { vectors.next() } else { None };
+    let rerank = match reranker(call, &ask)? {
+        Some(model) if model.is_cross_encoder() => Some((model, None)),
+        Some(_) => vectors.next().map(|(model, vector)| (model, Some(vector))),
+        None => None,
+    };
     let (mut searches, mut lookups, mut queries) = (Vec::new(), Vec::new(), Vec::new());
     for clause in &ask.clauses {
         let mut of_clause = Vec::new();
@@ -194,6 +198,11 @@ fn vector<'a>(
     }
 }
 
+fn reranker(call: &Call<'_>, ask: &Ask) -> Result<Option<Arc<Model>>, CommandError> {
+    let name = ask.rerank.as_ref().map(|(name, _)| name);
+    Ok(name.map(|name| call.context.embedding.registry.get(name)).transpose()?)
+}
+
 /// The vectors of the texts in the query: that of RERANK's model first, then by clause and collection.
 fn embedded(
     call: &Call<'_>,
@@ -206,8 +215,8 @@ fn embedded(
         _ => None,
     });
     let mut texts = Vec::new();
-    if let (Some((name, _)), Some(text)) = (&ask.rerank, text) {
-        let model = call.context.embedding.registry.get(name)?;
+    if let (Some(model), Some(text)) = (reranker(call, ask)?.filter(|model| !model.is_cross_encoder()), text)
+    {
         texts.push(Text { model, role: Role::Query, text: Arc::clone(text) });
     }
     for at in sources {

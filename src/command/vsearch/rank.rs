@@ -182,22 +182,26 @@ impl Asked {
         Ok(chosen.into_iter().filter_map(|at| ranked[at].take()).collect())
     }
 
-    /// Scores the first of a ranking again, by the cosine of a model's vectors of the query and the stored texts. Those
-    /// beyond the depth and those without a text are left out. Equal scores stay in the order they were.
+    /// Scores the first of a ranking again: by what a cross-encoder says of the query and each stored text, or by the cosine
+    /// of a model's vectors of them. Those beyond the depth and those without a text are left out. Equal scores stay in the order they were.
     pub(super) async fn rerank(
         &self,
         context: &Context,
-        (model, query): &(Arc<Model>, Vector),
+        (model, query): &(Arc<Model>, Option<Vector>),
         ranking: &mut Ranking,
     ) -> Result<(), CommandError> {
         let depth = self.ask.depth();
+        let role = match (query, &self.text) {
+            (None, Some(text)) => Role::Answer(Arc::clone(text)),
+            _ => Role::Document,
+        };
         ranking.ranked.truncate(depth);
         let mut texts = Vec::with_capacity(depth);
         let mut readable = Vec::with_capacity(depth);
         for one in std::mem::take(&mut ranking.ranked) {
             let text = self.collection(one.candidate).text(one.candidate.1)?;
             if let Some(text) = text.and_then(|text| std::str::from_utf8(text).ok()) {
-                texts.push(Text { model: Arc::clone(model), role: Role::Document, text: text.into() });
+                texts.push(Text { model: Arc::clone(model), role: role.clone(), text: text.into() });
                 readable.push(one);
             }
         }
@@ -207,8 +211,13 @@ impl Asked {
         };
         for (one, vector) in readable.iter_mut().zip(vectors) {
             let vector = vector?;
-            let norms = exact::norm(query) * exact::norm(&vector);
-            one.score = if norms > 0.0 { exact::dot(query, &vector) / norms } else { 0.0 };
+            one.score = match query {
+                Some(query) => {
+                    let norms = exact::norm(query) * exact::norm(&vector);
+                    if norms > 0.0 { exact::dot(query, &vector) / norms } else { 0.0 }
+                }
+                None => vector.first().copied().map_or(0.0, f64::from),
+            };
             one.reranked = Some(one.score);
         }
         readable.sort_by(|a, b| b.score.total_cmp(&a.score));
