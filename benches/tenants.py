@@ -164,7 +164,7 @@ def main():
         found["auth"] = auth_us(server, keys[0], ["AUTH", keys[0]])
         found["echo"] = auth_us(server, keys[0], ["ECHO", "x"])
         admin = Connection(server.port)
-        admin.call("APIKEY", "LIMIT", "user0", "REQUESTS", 100)
+        admin.call("APIKEY", "LIMIT", "user0", "RPS", 100)
         alone = lambda: searches_per_s(server.port, keys[1], options.dim, options.seconds)
         found["beside_a_tenant_at_its_limit"] = compared(alone, lambda: beside(held, (server.port, keys[0]), 1, alone))
         found["beside_a_flood_of_wrong_passwords"] = compared(alone, lambda: beside(guess, (server.port,), FLOODERS, alone))

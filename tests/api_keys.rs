@@ -190,7 +190,7 @@ fn limits_hold_and_use_is_counted_and_kept() {
     for line in ["usage_vectors:2\r\n", "usage_bytes:16\r\n", "usage_texts:1\r\n", "limit_bytes:16\r\n"] {
         assert!(info.contains(line), "{line} in {info}");
     }
-    admin.check(&[("APIKEY LIMIT ann REQUESTS 5 BYTES 0", "+OK")]);
+    admin.check(&[("APIKEY LIMIT ann RPS 5 BYTES 0", "+OK")]);
     let replies = ann.pipeline(&vec![words("VCARD k"); 50]);
     let (passed, refused): (Vec<String>, Vec<String>) =
         replies.iter().map(Value::to_string).partition(|reply| reply == ":2");

@@ -273,13 +273,13 @@ fn usage(context: &Context, request: &Request) -> Result<Step, CommandError> {
 
 const NO_USER: CommandError = CommandError::text("ERR there is no such user");
 
-/// `APIKEY LIMIT user [REQUESTS n] [VECTORS n] [BYTES n]`: 0 for no limit; those that are not named stay.
+/// `APIKEY LIMIT user [RPS n] [VECTORS n] [BYTES n]`: 0 for no limit; those that are not named stay.
 fn limit(context: &Arc<Context>, request: &Request) -> Result<Step, CommandError> {
     let name = name_argument(request, 2)?;
     let mut wanted: [Option<u64>; 3] = [None; 3];
     for at in (3..request.len()).step_by(2) {
         let (word, value) = (request.arg(at), request.get(at + 1));
-        let place = ["REQUESTS", "VECTORS", "BYTES"].iter().position(|name| is_word(word, name));
+        let place = ["RPS", "VECTORS", "BYTES"].iter().position(|name| is_word(word, name));
         let place = place.ok_or_else(|| unexpected(word))?;
         let value = value.and_then(integer).and_then(|value| u64::try_from(value).ok());
         wanted[place] = Some(value.ok_or(CommandError::text("ERR value is not an integer or out of range"))?);

@@ -325,7 +325,7 @@ pub static COMMANDS: &[CommandSpec] = &[
         "(CAT [category] | DELUSER username [username ...] | DRYRUN username command [arg ...] | GENPASS [bits] | GETUSER username | LIST | LOAD | LOG [count | RESET] | SAVE | SETUSER username [rule ...] | USERS | WHOAMI)",
         "Tells about users and what they may do, and changes it.", Handler::Account(acl::acl)),
     command!("apikey", -2, ADMIN, NO_KEYS, &["dangerous"], Server, "8.0.0", "O(N) users",
-        "(CREATE username [NAMESPACE name] [LABEL label] [EXPIRE seconds] | LIMIT username [REQUESTS number] [VECTORS number] [BYTES number] | LIST [username] | REVOKE id | USAGE [username])",
+        "(CREATE username [NAMESPACE name] [LABEL label] [EXPIRE seconds] | LIMIT username [RPS number] [VECTORS number] [BYTES number] | LIST [username] | REVOKE id | USAGE [username])",
         "Makes API keys, limits and counts what their users use.", Handler::Account(api_key::api_key)),
     command!("auth", -2, BEFORE_AUTH, NO_KEYS, &["connection"], Connection, "1.0.0", "O(1)",
         "[username] password", "Authenticates the connection.", Handler::Session(connection::auth)),

@@ -164,11 +164,6 @@ impl<'a> Matcher<'a> {
         let lists = self.lists[segment].iter().enumerate();
         lists.filter(|(_, list)| has(list)).map(|(term, _)| term).collect()
     }
-
-    /// The query.
-    pub fn query(&self) -> &TextQuery {
-        self.query
-    }
 }
 
 impl Segment<'_> {
