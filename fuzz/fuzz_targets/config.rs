@@ -10,9 +10,10 @@ fuzz_target!(|input: &[u8]| {
     if let Err(error) = config.read_file("fuzzed", input) {
         return assert!(!error.to_string().contains('\n'), "{error}");
     }
-    let mut again = Config { requirepass: config.requirepass.clone(), ..Config::default() };
+    // Passwords and the lines of users are not printed.
+    let (requirepass, users) = (config.requirepass.clone(), config.users.clone());
+    let mut again = Config { requirepass, users, ..Config::default() };
     for (name, value) in config.matching(b"*") {
-        // A password is not printed.
         if name != "requirepass" {
             again.set(name, &value).unwrap_or_else(|error| panic!("{error}"));
         }

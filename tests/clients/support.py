@@ -86,7 +86,7 @@ class Server:
     def _answers(self):
         try:
             with socket.create_connection((HOST, self.port), timeout=5) as s:
-                login = f"AUTH {self.password}\r\n" if self.password else ""
+                login = f'AUTH "{self.password}"\r\n' if self.password else ""
                 s.sendall(f"{login}PING\r\n".encode())
                 s.shutdown(socket.SHUT_WR)
                 return b"+PONG" in b"".join(iter(lambda: s.recv(64), b""))

@@ -13,9 +13,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 def program(page, port):
     """The blocks of a page, with the port of a server of ours. What needs another machine is marked `python no-run`."""
     text = "\n".join(BLOCK.findall(page.read_text()))
-    return re.sub(r"redis\.Redis\(\)", f"redis.Redis(port={port})", text).replace(
-        "redis.Redis(decode", f"redis.Redis(port={port}, decode"
-    )
+    return text.replace("redis.Redis(", f"redis.Redis(port={port}, ")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
