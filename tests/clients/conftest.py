@@ -7,10 +7,16 @@ pytest tests/clients
 
 import os
 import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 
 from support import Server, binary
+
+RUST_PACKAGE = Path(__file__).parent / "rust"
+# Longest time of the build of its 140 crates.
+RUST_BUILD_MAX_S = 600.0
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -88,3 +94,12 @@ def redis_benchmark():
 @pytest.fixture
 def node():
     return _tool("node", "nodejs")
+
+
+@pytest.fixture(scope="session")
+def rust_package():
+    """The folder of the package with redis-rs and fred, whose tests and examples are built."""
+    command = ["cargo", "test", "--locked", "--quiet", "--no-run"]
+    done = subprocess.run(command, cwd=RUST_PACKAGE, capture_output=True, text=True, timeout=RUST_BUILD_MAX_S)
+    assert done.returncode == 0, done.stderr
+    return RUST_PACKAGE

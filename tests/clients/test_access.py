@@ -81,14 +81,12 @@ def test_redis_cli(doors, redis_cli, transport):
         assert done.stdout.strip() == user, (name, done)
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-@pytest.mark.parametrize("package", ["redis", "ioredis"])
-def test_node(doors, node, package, transport):
-    assert (NODE / "node_modules").is_dir(), f"the clients are missing: run npm ci in {NODE}"
+def check_logins(doors, transport, command, folder, **environment):
+    """Runs a small program that logs in as its environment says, and prints the user, for each way to log in."""
     for name, (username, password, user) in doors.logins.items():
-        environment = dict(
+        variables = dict(
             os.environ,
-            VECDIS_PACKAGE=package,
+            **environment,
             VECDIS_TRANSPORT=transport,
             VECDIS_PORT=str(doors.tls_port if transport == "tls" else doors.port),
             VECDIS_SOCKET=doors.socket,
@@ -96,9 +94,22 @@ def test_node(doors, node, package, transport):
             VECDIS_USER=username or "",
             VECDIS_PASSWORD=password,
         )
-        command = [node, "whoami.js"]
-        done = subprocess.run(command, cwd=NODE, env=environment, capture_output=True, text=True, timeout=ANSWER_MAX_S)
+        done = subprocess.run(
+            command, cwd=folder, env=variables, capture_output=True, text=True, timeout=ANSWER_MAX_S
+        )
         assert done.stdout.strip() == user, (name, done)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("package", ["redis", "ioredis"])
+def test_node(doors, node, package, transport):
+    assert (NODE / "node_modules").is_dir(), f"the clients are missing: run npm ci in {NODE}"
+    check_logins(doors, transport, [node, "whoami.js"], NODE, VECDIS_PACKAGE=package)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_redis_rs(doors, rust_package, transport):
+    check_logins(doors, transport, ["cargo", "run", "--locked", "--quiet", "--example", "whoami"], rust_package)
 
 
 @pytest.mark.skipif("REDIS8_PORT" not in os.environ, reason="needs a Redis 8: set REDIS8_PORT")
