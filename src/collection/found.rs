@@ -8,12 +8,16 @@ use super::RowId;
 use super::search::{Hit, Hits, SearchRequest};
 use crate::vector::arena::Run;
 use crate::vector::bounds::Bounds;
+use crate::vector::kernel::prefetch;
 use crate::vector::{Query, TopK};
 
 /// Candidates that are scored again from their originals, for each result asked for.
 const RESCORE_FACTOR: usize = 4;
 /// Candidates that are scored again at least.
 const MIN_RESCORED: usize = 40;
+/// Originals that are looked up together, and that are asked for ahead of the one being scored.
+const RESOLVED_TOGETHER: usize = 64;
+const VECTORS_AHEAD: usize = 3;
 /// Candidates of an exact search from which on those that have fallen out are dropped.
 const MIN_DROPPED: usize = 4096;
 
@@ -85,8 +89,13 @@ impl Found {
     /// The answer.
     pub fn finish(self, request: &SearchRequest) -> Hits {
         let mut best = TopK::new(request.count);
-        for row in self.doubtful(request) {
-            best.push(request.query.exact(&request.collection.vector(RowId(row))?), row);
+        for rows in self.doubtful(request).chunks(RESOLVED_TOGETHER) {
+            let vectors = rows.iter().map(|&row| request.collection.vector(RowId(row)));
+            let vectors = vectors.collect::<Result<Vec<_>, _>>()?;
+            for (at, (&row, vector)) in rows.iter().zip(&vectors).enumerate() {
+                vectors.get(at + VECTORS_AHEAD).inspect(|vector| prefetch(vector));
+                best.push(request.query.exact(vector), row);
+            }
         }
         let best = best.into_sorted();
         Ok(best.into_iter().map(|(score, row)| Hit { row: RowId(row), score }).collect())

@@ -27,9 +27,10 @@ impl Candidate {
 /// A walk's memory, which is used again by the next one.
 #[derive(Default)]
 pub struct Scratch {
-    /// By node: the last walk that met it.
-    met: Vec<u16>,
-    walk: u16,
+    /// Bit i % 64 of word i / 64: the walk has met node i. Few words are set, and cleared one by one.
+    met: Vec<u64>,
+    /// The nodes that were met.
+    all_met: Vec<Node>,
     /// Best first.
     pub(super) pool: Vec<Candidate>,
     fresh: Vec<Node>,
@@ -41,18 +42,27 @@ pub struct Scratch {
 impl Scratch {
     /// Begins a walk from the nodes in the pool.
     pub(super) fn begin(&mut self, limit: Node) {
-        if self.met.len() < limit as usize {
-            self.met.resize(limit as usize, 0);
+        for node in self.all_met.drain(..) {
+            self.met[node as usize / 64] = 0;
         }
-        self.walk = self.walk.wrapping_add(1);
-        if self.walk == 0 {
-            self.met.fill(0);
-            self.walk = 1;
+        let words = limit as usize / 64 + 1;
+        if self.met.len() < words {
+            self.met.resize(words, 0);
         }
         for candidate in &mut self.pool {
             candidate.node &= !EXPANDED;
-            self.met[candidate.node as usize] = self.walk;
+            self.met[candidate.node as usize / 64] |= 1 << (candidate.node % 64);
+            self.all_met.push(candidate.node);
         }
+    }
+
+    /// Whether the walk meets a node for the first time.
+    #[inline]
+    fn meets(&mut self, node: Node) -> bool {
+        let (word, bit) = (&mut self.met[node as usize / 64], 1 << (node % 64));
+        let is_new = *word & bit == 0;
+        *word |= bit;
+        is_new
     }
 
     /// What the last search found: scores by codes and nodes, best first.
@@ -138,15 +148,16 @@ impl Graph {
             candidate.node |= EXPANDED;
             scratch.fresh.clear();
             refs.clear();
+            // Unless a better one is met now, it is the next.
+            scratch.pool.get(at + 1).inspect(|next| self.links.prefetch(next.node()));
             for node in self.links.neighbours(node, level).filter(|&node| node < limit) {
-                let met = &mut scratch.met[node as usize];
-                if *met != scratch.walk {
-                    *met = scratch.walk;
+                if scratch.meets(node) {
                     note(rows, node, &mut scratch.fresh, &mut refs);
                 }
             }
+            scratch.all_met.extend_from_slice(&scratch.fresh);
             scratch.score(query, &refs);
-            let first = scratch.enter(ef, |node| self.links.prefetch(node));
+            let first = scratch.enter(ef, at + 1, |node| self.links.prefetch(node));
             at = first.min(at + 1);
             if !go_on(scratch) {
                 return;
@@ -175,9 +186,9 @@ impl Scratch {
         query.score_each(refs, &mut self.scores);
     }
 
-    /// Enters the fresh nodes into the pool of at most `ef`; tells of each that is entered. The first place that was taken.
+    /// Enters the fresh nodes into the pool of at most `ef`; tells of those that may be the next. The first place that was taken.
     #[inline]
-    fn enter(&mut self, ef: usize, entered: impl Fn(Node)) -> usize {
+    fn enter(&mut self, ef: usize, next: usize, entered: impl Fn(Node)) -> usize {
         let mut first = usize::MAX;
         for (&node, &score) in self.fresh.iter().zip(&self.scores) {
             let full = self.pool.len() >= ef;
@@ -189,7 +200,9 @@ impl Scratch {
                 self.pool.pop();
             }
             self.pool.insert(place, Candidate::new(score, node));
-            entered(node);
+            if place <= next {
+                entered(node);
+            }
             first = first.min(place);
         }
         first

@@ -4,13 +4,14 @@
 //! f32 originals and the row's name. Memory comes in blocks that grow in size and never move, so a reader's slice
 //! stays valid while rows are added. A row is written once, before it is committed, and never changed after.
 
-use std::cell::UnsafeCell;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use bytemuck::Pod;
 use memmap2::{MmapOptions, MmapRaw};
 
+use super::growth::Growth;
 use super::kernel::RowRef;
 use super::quant::Scalars;
 use crate::heap;
@@ -20,10 +21,10 @@ pub const MAX_ROWS: usize = 1 << 16;
 /// Small at first, for collections of a few elements; at most a fifth of the arena is spare room. The last block takes all
 /// rows from 16,384 on, so that scans read long stretches; its memory comes page by page.
 const ROWS: Growth = Growth { first: 2, per_size: 4, last: ROW_BLOCKS - 1, cells: MAX_ROWS };
+/// Where each block begins.
+const ROW_STARTS: [usize; ROW_BLOCKS] = ROWS.starts();
 /// Blocks for [`MAX_ROWS`].
 const ROW_BLOCKS: usize = 49;
-/// The first row of the last block, where most rows of a large arena are.
-const LAST_BLOCK_ROW: usize = 16_384;
 /// Blocks of names, in bytes.
 const NAMES: Growth = Growth { first: 64, per_size: 1, last: NAME_BLOCKS - 1, cells: 2 << 30 };
 /// Blocks for 2 GiB of names.
@@ -36,53 +37,11 @@ const HUGE_FROM_BYTES: usize = 4 << 20;
 const PAGE_BYTES: usize = 4 << 10;
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 
-/// How an arena's blocks grow: `per_size` blocks of `first` cells, as many again of the same size, then `per_size` blocks of
-/// twice the size, and so on: every `per_size` blocks double the arena. The last block takes what is left of all cells.
-struct Growth {
-    first: usize,
-    per_size: usize,
-    last: usize,
-    cells: usize,
-}
-
-impl Growth {
-    /// Block and offset inside it of position `at`.
-    fn locate(&self, at: usize) -> (usize, usize) {
-        let base = self.first * self.per_size;
-        if at < base {
-            return (at / self.first, at % self.first);
-        }
-        let doublings = (at / base).ilog2() as usize;
-        let len = self.first << doublings;
-        let within = at - (base << doublings);
-        let block = self.per_size * (1 + doublings) + within / len;
-        if block < self.last { (block, within % len) } else { (self.last, at - self.block_start(self.last)) }
-    }
-
-    fn block_len(&self, block: usize) -> usize {
-        if block == self.last {
-            return self.cells - self.block_start(block);
-        }
-        self.first << (block / self.per_size).saturating_sub(1)
-    }
-
-    fn block_start(&self, block: usize) -> usize {
-        match block / self.per_size {
-            0 => block * self.first,
-            size => {
-                let doubled = (self.first * self.per_size) << (size - 1);
-                doubled + block % self.per_size * (self.first << (size - 1))
-            }
-        }
-    }
-}
-
 /// Memory of its own, zero at first, that is taken page by page as it is written.
 struct Pages {
     map: MmapRaw,
     /// Where the first cell is: at the beginning of a (huge) page.
     start: usize,
-    len_bytes: usize,
     page_bytes: usize,
     touched_bytes: AtomicUsize,
 }
@@ -96,7 +55,7 @@ impl Pages {
         let start = if huge { map.as_mut_ptr().align_offset(HUGE_PAGE_BYTES) } else { 0 };
         let huge = huge && ask_for_huge_pages(&map, start, len_bytes);
         let page_bytes = if huge { HUGE_PAGE_BYTES } else { PAGE_BYTES };
-        Some(Self { map, start, len_bytes, page_bytes, touched_bytes: AtomicUsize::new(0) })
+        Some(Self { map, start, page_bytes, touched_bytes: AtomicUsize::new(0) })
     }
 
     /// Counts the memory up to there. One thread at a time.
@@ -126,11 +85,13 @@ fn ask_for_huge_pages(_map: &MmapRaw, _start: usize, _len_bytes: usize) -> bool 
     false
 }
 
-/// A fixed array whose cells are written once by the appending thread before any reader may look at them.
-enum Cells<T> {
-    Heap(Box<[UnsafeCell<T>]>),
-    /// `T` is a number: all of its bit patterns are values.
-    Mapped(Box<Pages>),
+/// A fixed array whose cells are written once by the appending thread before any reader may look at them. `T` is a number: all
+/// of its bit patterns are values.
+struct Cells<T: Pod> {
+    first: *mut T,
+    len: usize,
+    /// Where large ones are; small ones are a boxed slice.
+    pages: Option<Box<Pages>>,
 }
 
 impl<T: Pod> Cells<T> {
@@ -139,34 +100,26 @@ impl<T: Pod> Cells<T> {
         let len_bytes = len * size_of::<T>();
         let pages = (len_bytes >= MAPPED_FROM_BYTES)
             .then(|| Pages::new(len_bytes, scanned && len_bytes >= HUGE_FROM_BYTES));
-        match pages.flatten() {
-            Some(pages) => Self::Mapped(Box::new(pages)),
-            None => Self::Heap((0..len).map(|_| UnsafeCell::new(T::zeroed())).collect()),
-        }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::Heap(cells) => cells.len(),
-            Self::Mapped(pages) => pages.len_bytes / size_of::<T>(),
-        }
+        let pages = pages.flatten().map(Box::new);
+        let first = match &pages {
+            Some(pages) => pages.map.as_mut_ptr().wrapping_add(pages.start).cast::<T>(),
+            None => Box::into_raw(vec![T::zeroed(); len].into_boxed_slice()).cast::<T>(),
+        };
+        Self { first, len, pages }
     }
 
     /// The cells from `start` on, `len` of them.
+    #[inline]
     fn at(&self, start: usize, len: usize) -> *mut T {
-        assert!(start <= self.len() && len <= self.len() - start, "inside the array");
-        let first = match self {
-            Self::Heap(cells) => cells.as_ptr().cast::<T>().cast_mut(),
-            Self::Mapped(pages) => pages.map.as_mut_ptr().wrapping_add(pages.start).cast::<T>(),
-        };
-        first.wrapping_add(start)
+        assert!(start <= self.len && len <= self.len - start, "inside the array");
+        self.first.wrapping_add(start)
     }
 
     /// # Safety
     /// `start..start + len` must be committed: written, and never written again.
     unsafe fn read(&self, start: usize, len: usize) -> &[T] {
-        // SAFETY: `at` checked the bounds; UnsafeCell<T> has the layout of T, mapped memory begins at a page and holds
-        // valid numbers, and the caller promises that nobody writes these cells any more.
+        // SAFETY: `at` checked the bounds; mapped memory begins at a page and holds valid numbers, and the caller promises
+        // that nobody writes these cells any more.
         unsafe { std::slice::from_raw_parts(self.at(start, len), len) }
     }
 
@@ -177,16 +130,65 @@ impl<T: Pod> Cells<T> {
         // SAFETY: in bounds as `at` checked; exclusive by the caller's promise; `values` is not inside this arena's
         // uncommitted cells, which nobody can borrow.
         unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), target, values.len()) };
-        if let Self::Mapped(pages) = self {
-            pages.touch((start + values.len()) * size_of::<T>());
+        self.touch(start + values.len());
+    }
+
+    /// Counts the memory of the first `len`.
+    fn touch(&self, len: usize) {
+        if let Some(pages) = &self.pages {
+            pages.touch(len * size_of::<T>());
         }
     }
 
     fn size_bytes(&self) -> usize {
-        match self {
-            Self::Heap(cells) => cells.len() * size_of::<T>(),
-            Self::Mapped(pages) => size_of::<Pages>() + pages.touched_bytes.load(Ordering::Relaxed),
+        match &self.pages {
+            None => self.len * size_of::<T>(),
+            Some(pages) => size_of::<Pages>() + pages.touched_bytes.load(Ordering::Relaxed),
         }
+    }
+}
+
+impl<T: Pod> Drop for Cells<T> {
+    fn drop(&mut self) {
+        if self.pages.is_none() {
+            // SAFETY: `new` made it from a boxed slice of that length, and nobody can borrow from `self` any more.
+            drop(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(self.first, self.len)) });
+        }
+    }
+}
+
+/// Numbers that threads share, all 0 at first. Large arrays take memory only as they are used.
+pub struct SharedNumbers(Cells<u32>);
+
+// SAFETY: the cells are reached as atomics only.
+unsafe impl Sync for SharedNumbers {}
+// SAFETY: they own their memory; nothing in them is tied to a thread.
+unsafe impl Send for SharedNumbers {}
+
+impl SharedNumbers {
+    /// `huge`: whether they may take memory by huge pages.
+    pub fn new(len: usize, huge: bool) -> Self {
+        Self(Cells::new(len, huge))
+    }
+
+    /// Counts the memory of the first `len`, which are used from now on. One thread at a time.
+    pub fn touch(&self, len: usize) {
+        self.0.touch(len);
+    }
+
+    /// Bytes of memory taken.
+    pub fn size_bytes(&self) -> usize {
+        self.0.size_bytes()
+    }
+}
+
+impl Deref for SharedNumbers {
+    type Target = [AtomicU32];
+
+    #[inline]
+    fn deref(&self) -> &[AtomicU32] {
+        // SAFETY: an atomic has the layout of its number; the cells live as long as `self`, and nobody reaches them otherwise.
+        unsafe { std::slice::from_raw_parts(self.0.first.cast::<AtomicU32>(), self.0.len) }
     }
 }
 
@@ -396,14 +398,12 @@ impl RowArena {
         u32::try_from(at).ok()
     }
 
+    #[inline]
     fn block_of(&self, row: usize) -> (&RowBlock, usize) {
         assert!(row < self.len(), "row {row} is committed");
-        let (index, offset) = match row.checked_sub(LAST_BLOCK_ROW) {
-            Some(offset) => (ROW_BLOCKS - 1, offset),
-            None => ROWS.locate(row),
-        };
+        let index = ROWS.block_at(row);
         let block = self.rows[index].get();
-        (block.unwrap_or_else(|| unreachable!("a committed row has a block")), offset)
+        (block.unwrap_or_else(|| unreachable!("a committed row has a block")), row - ROW_STARTS[index])
     }
 
     /// Codes of a row.
@@ -458,7 +458,7 @@ impl RowArena {
         let (index, offset) = NAMES.locate(at);
         let names = self.names[index].get();
         let names = names.unwrap_or_else(|| unreachable!("a committed name has a block"));
-        let room = names.len() - offset;
+        let room = names.len - offset;
         // SAFETY: the prefix (at most five bytes) and the name were written before the row was committed; bytes after
         // them inside the block may be written meanwhile, so only what is known to be there is read.
         unsafe {
@@ -536,7 +536,7 @@ mod tests {
 
     #[test]
     fn blocks_follow_one_another() {
-        assert_eq!(ROWS.block_start(ROW_BLOCKS - 1), LAST_BLOCK_ROW);
+        assert_eq!(ROWS.block_start(ROW_BLOCKS - 1), 16_384);
         for (growth, blocks) in [(ROWS, ROW_BLOCKS), (NAMES, NAME_BLOCKS)] {
             let mut next = 0;
             for block in 0..blocks {

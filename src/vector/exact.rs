@@ -11,12 +11,18 @@ use super::kernel::sums::{Sum, sum};
 
 /// Inner product, summed in f64.
 pub fn dot(a: &[f32], b: &[f32]) -> f64 {
-    sum(Sum::Dot, a, b)
+    sum(Sum::Dot, a, b).0
+}
+
+/// [`dot`] and the [`norm`] of `b`, to the bit, for less.
+pub fn dot_and_norm(a: &[f32], b: &[f32]) -> (f64, f64) {
+    let (dot, square) = sum(Sum::DotAndSquare, a, b);
+    (dot, square.sqrt())
 }
 
 /// Squared Euclidean distance, summed in f64.
 pub fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
-    sum(Sum::SquaredDistance, a, b)
+    sum(Sum::SquaredDistance, a, b).0
 }
 
 /// Euclidean norm, summed in f64. Non-finite exactly when a component is non-finite.

@@ -10,6 +10,7 @@
 //! | `query.rs` | a prepared query: scans rows by their codes, and scores an f32 original exactly |
 //! | `kernel/` | the int8 dot product, one file per instruction set |
 //! | `arena.rs` | rows in memory that one thread appends to while others read |
+//! | `growth.rs` | how the arena's blocks grow |
 //! | `bounds.rs` | between which a true score lies, given the score from codes |
 //! | `exact.rs` | f32 arithmetic: dot product, squared distance, norm |
 //! | `topk.rs` | the best k of a stream of scores |
@@ -18,6 +19,7 @@
 pub mod arena;
 pub mod bounds;
 pub mod exact;
+mod growth;
 pub mod kernel;
 pub mod projection;
 pub mod quant;

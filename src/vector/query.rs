@@ -178,13 +178,10 @@ impl Query {
     pub fn exact(&self, original: &[f32]) -> f32 {
         match self.layout.metric {
             Metric::Cosine => {
-                let norms = self.norm * exact::norm(original);
+                let (dot, norm) = exact::dot_and_norm(&self.original, original);
+                let norms = self.norm * norm;
                 let has_direction = norms > 0.0 && norms.is_finite();
-                if has_direction {
-                    to_f32((exact::dot(&self.original, original) / norms).clamp(-1.0, 1.0))
-                } else {
-                    0.0
-                }
+                if has_direction { to_f32((dot / norms).clamp(-1.0, 1.0)) } else { 0.0 }
             }
             Metric::Ip => finite_or(exact::dot(&self.original, original), 0.0),
             // Not -x: a distance of 0 must not become -0.
