@@ -47,6 +47,7 @@ fn measure(metric: Metric, base: &[Vec<f32>], queries: &[Vec<f32>], count: usize
             effort: 0,
             exact,
             filter: None,
+            trace: None,
         };
         let passes = queries.chunks(SHARED).map(|queries| search(queries.iter().map(request).collect()));
         passes.flatten().map(|hits| hits.expect("rows in memory can be read")).collect()

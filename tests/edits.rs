@@ -1,4 +1,4 @@
-//! VPATCHATTR and VDELBY.
+//! VPATCHATTR, VDELBY, and VADD that adds or updates only.
 
 #![allow(clippy::unwrap_used)]
 
@@ -69,4 +69,41 @@ fn vdelby_removes_what_passes_and_stays_so() {
         ("VDELBY k ALL", ":1989"),
         ("EXISTS k", ":0"),
     ]);
+}
+
+#[test]
+fn vadd_adds_only_what_is_not_there_or_updates_only_what_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start_in(folder.path(), &["--appendonly", "yes"]);
+    let mut client = server.connect();
+    client.check(&[
+        ("VADD k VALUES 2 1 0 a XX", ":0"),
+        ("EXISTS k", ":0"),
+        ("VADD k VALUES 2 1 0 a NX EX 1000", ":1"),
+        ("VADD k VALUES 2 0 1 a NX SETATTR '{}' EX 1 SETTEXT no SETSPARSE 1 no 1", ":0"),
+        ("VGETATTR k a", "nil"),
+        ("VSEARCH k MATCH no SPARSE 1 no 1", "[results []]"),
+        ("VEMB k a", "[1 0]"),
+        ("VTTL k a", ":1000"),
+        ("VADD k VALUES 2 0 1 b XX", ":0"),
+        ("VISMEMBER k b", ":0"),
+        ("VADD k VALUES 2 0 1 a xx", ":0"),
+        ("VEMB k a", "[0 1]"),
+        ("VADD k VALUES 3 0 1 1 a NX", "-ERR Vector dimension mismatch - got 3 but set has 2"),
+        ("VADD k VALUES 2 0 1 a NX XX", "-ERR NX and XX options at the same time are not compatible"),
+        ("MULTI", "+OK"),
+        ("VADD k VALUES 2 1 1 c NX", "+QUEUED"),
+        ("VADD k VALUES 2 5 5 c NX", "+QUEUED"),
+        ("VREM k c", "+QUEUED"),
+        ("VADD k VALUES 2 5 5 c XX", "+QUEUED"),
+        ("VADD k VALUES 2 3 3 c NX", "+QUEUED"),
+        ("EXEC", "[:1 :0 :1 :0 :1]"),
+        ("VCREATE left DIM 2", "+OK"),
+        ("VADD left VALUES 2 1 0 a XX", ":0"),
+        ("VCARD left", ":0"),
+    ]);
+    server.kill9();
+    let server = Server::start_in(folder.path(), &["--appendonly", "yes"]);
+    server.connect().check(&[("VEMB k a", "[0 1]"), ("VEMB k c", "[3 3]"), ("VCARD k", ":2")]);
+    server.connect_resp3().check(&[("VADD k VALUES 2 1 0 a NX", "#f"), ("VADD k VALUES 2 1 0 z NX", "#t")]);
 }

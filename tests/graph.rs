@@ -89,6 +89,15 @@ fn a_graph_that_is_asked_for_answers_searches_and_finds_nearly_all() {
     assert!(integer(&info, "graph-searches") >= 100, "{info}");
     assert_eq!(integer(&info, "graph-rows"), ROWS as i64);
     assert!(integer(&info, "max-level") >= 1);
+    let plan = |options: &str, client: &mut Client| {
+        let reply = client.call(&words(&format!("VSEARCH k VECTOR ELE e1 EXPLAIN {options}")));
+        let clause = reply.field("plan").field("clauses").items()[0].clone();
+        let passing = if options.contains("FILTER") { integer(&clause, "passing") } else { 0 };
+        (clause.field("plan").text(), passing)
+    };
+    assert_eq!(plan("", &mut client), ("graph".to_owned(), 0));
+    assert_eq!(plan("EXACT", &mut client), ("proof".to_owned(), 0));
+    assert_eq!(plan("FILTER .n<7", &mut client), ("masked scan".to_owned(), 7));
     let stats = client.call(&words("INFO")).text();
     assert!(stats.contains("graph_builds:1") && stats.contains("graph_unlinked_rows:0"), "{stats}");
 }

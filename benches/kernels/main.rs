@@ -151,6 +151,7 @@ impl<'a> Bench<'a> {
             effort: 0,
             exact: false,
             filter: None,
+            trace: None,
         };
         let found = search(queries.iter().map(request).collect());
         let last = |hits: Hits| hits.ok().and_then(|hits| hits.last().map(|hit| hit.score));

@@ -60,6 +60,7 @@ pub fn search<'a>(
         effort: 0,
         exact: false,
         filter: None,
+        trace: None,
     };
     let pass = Pass::new(queries.map(request).collect());
     let answers = std::thread::scope(|scope| {

@@ -138,6 +138,7 @@ mod tests {
             effort: 0,
             exact: true,
             filter: None,
+            trace: None,
         }
     }
 

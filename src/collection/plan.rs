@@ -25,6 +25,40 @@ const MATCH_FACTOR: f64 = 1.2;
 /// The recall that a graph must have reached in a collection's own rows to be used by default.
 pub const MIN_RECALL: f64 = 0.99;
 
+/// How a search was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// All rows were scored from their codes, the best again from their originals.
+    Scan,
+    /// The same for the rows that pass the filter.
+    MaskedScan,
+    /// By a walk through the graph.
+    Graph,
+    /// By a scan that proves its answer.
+    Proof,
+}
+
+impl Plan {
+    /// Of a search that scans.
+    pub(super) fn of_scan(request: &SearchRequest) -> Self {
+        match (request.exact, &request.filter) {
+            (true, _) => Self::Proof,
+            (false, Some(_)) => Self::MaskedScan,
+            (false, None) => Self::Scan,
+        }
+    }
+
+    /// As EXPLAIN shows it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Scan => "scan",
+            Self::MaskedScan => "masked scan",
+            Self::Graph => "graph",
+            Self::Proof => "proof",
+        }
+    }
+}
+
 /// What a search goes over.
 #[derive(Clone, Copy, Debug)]
 pub struct Scope {
@@ -102,6 +136,7 @@ mod tests {
             effort: 0,
             exact: false,
             filter: filter.then(|| Arc::new(Filter::parse(b".a == 1").unwrap())),
+            trace: None,
         }
     }
 

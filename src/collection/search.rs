@@ -8,10 +8,11 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::filter::Filter;
 use super::found::Found;
+use super::plan::Plan;
 use super::scan::{Scratch, scan};
 use super::walk::{self, Walks};
 use super::{Chunk, Collection, CollectionError, RowId, Rows};
@@ -37,6 +38,17 @@ pub struct SearchRequest {
     pub exact: bool,
     /// Only elements whose attributes pass.
     pub filter: Option<Arc<Filter>>,
+    /// Where to note how it was answered, if somebody wants to know.
+    pub trace: Option<Arc<OnceLock<Plan>>>,
+}
+
+impl SearchRequest {
+    /// Notes how it was answered.
+    pub(super) fn note(&self, plan: Plan) {
+        if let Some(trace) = &self.trace {
+            trace.get_or_init(|| plan);
+        }
+    }
 }
 
 /// A result: a row and its score (higher is better; see [`Query::exact`]).
@@ -115,6 +127,7 @@ impl Pass {
         let scanning = ordered.iter().filter(|(walks, ..)| !walks).count();
         let (order, requests): (Vec<usize>, Vec<_>) =
             ordered.into_iter().map(|(_, at, request)| (at, request)).unzip();
+        requests[..scanning].iter().for_each(|request| request.note(Plan::of_scan(request)));
         let parts = parts(&requests[..scanning]);
         let (next, merged) = (AtomicUsize::new(0), Mutex::default());
         Self { requests, order, scanning, parts, next, merged, walks: Walks::default() }

@@ -84,6 +84,7 @@ fn request(collection: &Arc<Collection>, seed: u32, filter: Option<&str>, exact:
         effort: 0,
         exact,
         filter: filter.map(|text| Arc::new(Filter::parse(text.as_bytes()).unwrap())),
+        trace: None,
     }
 }
 

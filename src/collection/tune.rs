@@ -35,6 +35,7 @@ pub fn tune(collection: &Arc<Collection>, graph: &Covered) -> Result<Tuning, Col
             effort: 0,
             exact: true,
             filter: None,
+            trace: None,
         });
     }
     let queries: Vec<Query> = requests.iter().map(|request| request.query.clone()).collect();

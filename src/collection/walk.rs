@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::found::Found;
 use super::index::{Cover, Covered, Tuning};
-use super::plan::{Scope, candidates};
+use super::plan::{Plan, Scope, candidates};
 use super::scan::{Scratch, scan};
 use super::search::{Part, SearchRequest, mask_of, parts};
 use crate::graph;
@@ -64,6 +64,7 @@ pub(super) fn walk(request: &SearchRequest, walks: &Walks, scratch: &mut Scratch
     {
         return found;
     }
+    request.note(Plan::of_scan(request));
     let mut found = [Found::new(request)];
     let requests = std::slice::from_ref(request);
     parts(requests).iter().for_each(|part| scan(part, requests, &mut found, scratch));
@@ -100,6 +101,7 @@ fn by_graph(
     }
     scan_rest(request, &cover, &mut found, scratch);
     walks.answered.fetch_add(1, Ordering::Relaxed);
+    request.note(Plan::Graph);
     collection.index.searches.fetch_add(1, Ordering::Relaxed);
     let [found] = found;
     Some(found)

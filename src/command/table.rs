@@ -431,7 +431,7 @@ pub static COMMANDS: &[CommandSpec] = &[
     command!("unwatch", 1, CONNECTION, NO_KEYS, &["transaction"], Transactions, "2.2.0", "O(1)",
         "", "Forgets the watched keys.", Handler::Transaction(Verb::Unwatch)),
     command!("vadd", -5, &["write", "denyoom", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(dimension)",
-        "key [REDUCE dim] (FP32 blob | VALUES n f1 ... fn | TEXT text) element [CAS] [NOQUANT | Q8 | BIN] [EF n] [SETATTR json] [SETTEXT text] [SETSPARSE n term weight ...] [EX seconds] [M n]",
+        "key [REDUCE dim] (FP32 blob | VALUES n f1 ... fn | TEXT text) element [CAS] [NOQUANT | Q8 | BIN] [EF n] [SETATTR json] [SETTEXT text] [SETSPARSE n term weight ...] [EX seconds] [M n] [NX | XX]",
         "Adds an element to a vector set or replaces its vector.", Handler::Write(vadd::vadd)),
     command!("vcard", 2, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
         "key", "Counts the elements.", Handler::Read(vectors::vcard)),

@@ -8,6 +8,7 @@ use super::parse::{float, integer, integer_within, is_word};
 use super::reply::Reply;
 use super::request::Request;
 use super::text::check_size;
+use super::vcreate::one_of;
 use super::vexpire::add_expiry;
 use super::{Call, CommandError, WriteOp, live};
 use crate::collection::sparse::{MAX_TERMS, Sparse, encode};
@@ -78,10 +79,20 @@ struct Add {
     expires_ms: Option<u64>,
     /// The model that made the vector.
     model: Option<Arc<ModelId>>,
+    condition: Option<Condition>,
+}
+
+/// When an addition is made; otherwise it does nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Condition {
+    /// NX: if the element is not there.
+    Absent,
+    /// XX: if it is.
+    Present,
 }
 
 /// `VADD key [REDUCE dim] (FP32 blob | VALUES n f1 ... fn | TEXT text) element [CAS] [NOQUANT | Q8 | BIN] [EF n]
-/// [SETATTR json] [SETTEXT text] [SETSPARSE n term weight ...] [EX seconds] [M n]`
+/// [SETATTR json] [SETTEXT text] [SETSPARSE n term weight ...] [EX seconds] [M n] [NX | XX]`
 pub(super) fn vadd(call: &Call<'_>) -> Result<WriteOp, CommandError> {
     check_memory(call)?;
     let add = parse(call)?;
@@ -150,6 +161,7 @@ fn parse(call: &Call<'_>) -> Result<Add, CommandError> {
         sparse: None,
         expires_ms: None,
         model,
+        condition: None,
     };
     options(request, next + 1, &mut add)?;
     Ok(add)
@@ -160,7 +172,13 @@ fn options(request: &Request, mut next: usize, add: &mut Add) -> Result<(), Comm
     while let Some(word) = request.get(next) {
         let value = request.get(next + 1);
         next += 1;
-        if is_word(word, "CAS") {
+        if let Some(condition) = one_of(&[("NX", Condition::Absent), ("XX", Condition::Present)], word) {
+            if add.condition.is_some_and(|other| other != condition) {
+                let text = "ERR NX and XX options at the same time are not compatible";
+                return Err(CommandError::text(text));
+            }
+            add.condition = Some(condition);
+        } else if is_word(word, "CAS") {
             // Accepted: every addition is made by the one writer, atomically, whatever its vector costs to place.
         } else if is_word(word, "NOQUANT") {
             add.quantization = Some(Quantization::F32);
@@ -281,10 +299,15 @@ fn write(
     mut params: Params,
     encoded: &Encoded,
 ) -> Result<bool, CommandError> {
+    let mut is_there = false;
     if let Some(existing) = live(txn, namespace, &key) {
         add.check(&existing.params)?;
         check_model(add.model.as_deref(), existing.model.as_deref())?;
         params = existing.params;
+        is_there = existing.contains(&add.element);
+    }
+    if add.condition.is_some_and(|condition| (condition == Condition::Present) != is_there) {
+        return Ok(false);
     }
     let Add { vector, element, attributes, text, sparse, expires_ms, model, .. } = add;
     let attributes = stored(txn, namespace, &key, &element, attributes);

@@ -62,6 +62,7 @@ pub(super) fn vsim(call: &Call<'_>) -> Result<Outcome, CommandError> {
             effort: options.effort,
             exact: options.exact,
             filter: options.filter,
+            trace: None,
         },
         shape: options.shape,
     }))

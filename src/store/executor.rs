@@ -268,6 +268,7 @@ mod tests {
             effort: 0,
             exact: false,
             filter: None,
+            trace: None,
         };
         (0..searches).map(request).collect()
     }

@@ -132,6 +132,7 @@ fn check_search(
         effort: 0,
         exact: true,
         filter: None,
+        trace: None,
     };
     let hits = store.search(vec![request]).remove(0).blocking_recv().unwrap().unwrap();
     let score = |element: &str| cosine(&asked, &vector(elements[element].0));

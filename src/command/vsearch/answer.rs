@@ -1,9 +1,12 @@
 //! What a VSEARCH answers.
 
+use std::sync::{Arc, OnceLock};
+
 use super::grammar::{Clause, What};
 use super::rank::{Candidate, Ranked, Ranking};
 use super::{Asked, Times};
 use crate::collection::fusion::{Fusion, Norm};
+use crate::collection::plan::Plan;
 use crate::collection::text_search::Segments;
 use crate::command::CommandError;
 use crate::command::reply::Reply;
@@ -91,6 +94,34 @@ impl Asked {
         Ok(Reply::Array(matched.into_iter().map(|term| Reply::bulk(query.terms[term].as_bytes())).collect()))
     }
 
+    /// How the candidates of each clause were found.
+    fn clause_plans(&self, ranking: &Ranking) -> Vec<Reply> {
+        let mut traces = self.traces.chunks(self.targets.len().max(1));
+        let clause = |(at, clause): (usize, &Clause)| {
+            let collections = || self.targets.iter().map(|target| &target.collection);
+            let elements = || collections().map(|one| one.len() as u64).sum::<u64>();
+            let (plan, rows) = match clause.what {
+                What::Vector(_) => (plans(traces.next().unwrap_or_default()), elements()),
+                What::Match { .. } => {
+                    ("maxscore".into(), collections().map(|one| one.text_stats().texts).sum())
+                }
+                What::Sparse(_) => ("postings".into(), elements()),
+            };
+            let mut fields = vec![
+                ("clause", Reply::text(clause.name())),
+                ("plan", Reply::Bulk(plan.into())),
+                ("rows", integer(rows)),
+            ];
+            if let Some(filter) = &self.ask.filter {
+                let passing = collections().map(|one| one.passing(filter).count());
+                fields.push(("passing", integer(passing.sum::<usize>())));
+            }
+            fields.push(("candidates", integer(ranking.clauses[at].len())));
+            map(fields)
+        };
+        self.ask.clauses.iter().enumerate().map(clause).collect()
+    }
+
     /// How the search was made.
     fn plan(&self, ranking: &Ranking, times: &Times) -> Reply {
         let fusion = match self.ask.fusion() {
@@ -100,23 +131,8 @@ impl Asked {
             Some(Fusion::Linear(Norm::Dbsf)) => "linear dbsf",
             Some(Fusion::Linear(Norm::None)) => "linear",
         };
-        let clause = |(at, clause): (usize, &Clause)| {
-            let collections = self.targets.iter().map(|target| &target.collection);
-            let (plan, rows) = match clause.what {
-                What::Vector(_) if self.ask.exact => ("proof", collections.map(|one| one.len() as u64).sum()),
-                What::Vector(_) => ("search", collections.map(|one| one.len() as u64).sum::<u64>()),
-                What::Match { .. } => ("maxscore", collections.map(|one| one.text_stats().texts).sum()),
-                What::Sparse(_) => ("postings", collections.map(|one| one.len() as u64).sum()),
-            };
-            map(vec![
-                ("clause", Reply::text(clause.name())),
-                ("plan", Reply::text(plan)),
-                ("rows", integer(rows)),
-                ("candidates", integer(ranking.clauses[at].len())),
-            ])
-        };
         let mut fields = vec![
-            ("clauses", Reply::Array(self.ask.clauses.iter().enumerate().map(clause).collect())),
+            ("clauses", Reply::Array(self.clause_plans(ranking))),
             ("window", integer(self.ask.window())),
             ("fusion", Reply::text(fusion)),
             ("candidates", integer(ranking.candidates)),
@@ -124,6 +140,13 @@ impl Asked {
         fields.extend(times.steps.iter().map(|(step, us)| (*step, integer(*us))));
         map(fields)
     }
+}
+
+/// What the plans are called; one name if the collections have the same.
+fn plans(traces: &[Arc<OnceLock<Plan>>]) -> String {
+    let mut names: Vec<&str> = traces.iter().filter_map(|trace| Some(trace.get()?.name())).collect();
+    names.dedup();
+    names.join(", ")
 }
 
 impl Clause {

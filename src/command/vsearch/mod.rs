@@ -8,7 +8,7 @@ mod grammar;
 mod rank;
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -20,6 +20,7 @@ use super::vectors::row_of;
 use super::vsim::fit;
 use super::{Call, CommandError, Context, Outcome};
 use crate::collection::Collection;
+use crate::collection::plan::Plan;
 use crate::collection::search::{Hits, SearchRequest};
 use crate::collection::sparse::SparseRequest;
 use crate::collection::text_search::{TextHits, TextRequest};
@@ -52,6 +53,8 @@ struct Asked {
     shows_key: bool,
     /// The keyword searches, by clause and collection; none for other clauses.
     queries: Vec<Vec<TextQuery>>,
+    /// For EXPLAIN: how the vector searches were answered, by clause and collection.
+    traces: Vec<Arc<OnceLock<Plan>>>,
     /// The text of the query, for BOOSTTEXT and RERANK.
     text: Option<Arc<str>>,
 }
@@ -136,7 +139,8 @@ fn combined(
         Some(_) => vectors.next().map(|(model, vector)| (model, Some(vector))),
         None => None,
     };
-    let (mut searches, mut lookups, mut queries) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut searches, mut lookups, mut queries, mut traces) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for clause in &ask.clauses {
         let mut of_clause = Vec::new();
         for Target { collection, .. } in &targets {
@@ -155,6 +159,8 @@ fn combined(
                 }
                 What::Vector(source) => {
                     let vector = vector(call, &collection, source, &mut vectors)?;
+                    let trace = ask.explain.then(Arc::default);
+                    traces.extend(trace.clone());
                     searches.push(SearchRequest {
                         query: Query::new(&collection.params.layout, &vector),
                         collection: Arc::clone(&collection),
@@ -162,13 +168,14 @@ fn combined(
                         effort: ask.effort,
                         exact: ask.exact,
                         filter,
+                        trace,
                     });
                 }
             }
         }
         queries.push(of_clause);
     }
-    let asked = Arc::new(Asked { ask, targets, shows_key, queries, text });
+    let asked = Arc::new(Asked { ask, targets, shows_key, queries, traces, text });
     Ok(Outcome::Combined(Box::new(Combined { asked, searches, lookups, rerank })))
 }
 
