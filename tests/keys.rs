@@ -287,8 +287,9 @@ fn used_memory(server: &Server) -> f64 {
 /// Compares what MEMORY USAGE says of the key with what it added to the memory in use.
 fn check_usage(name: &str, key: &str, commands: &[Command]) {
     let server = Server::start(&[]);
-    // Buffers that connections leave behind are there before.
-    server.connect().pipeline(&vec![words("PING"); 1000]);
+    // Buffers that such writes leave behind are there before.
+    server.connect().pipeline(&commands[..500]);
+    server.connect().ask("FLUSHALL");
     let before = used_memory(&server);
     let mut client = server.connect();
     for part in commands.chunks(500) {

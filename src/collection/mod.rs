@@ -595,7 +595,7 @@ impl Collection {
     pub fn size_bytes(&self) -> usize {
         let chunks: usize = self.chunks.iter().map(|chunk| chunk.size_bytes()).sum();
         // Its entry in the map of keys, and the table's own fields.
-        const ENTRY_BYTES: usize = 180;
+        const ENTRY_BYTES: usize = 290;
         let shared = self.table().size_bytes() + self.index.size_bytes() + self.expiries.size_bytes();
         size_of::<Self>() + ENTRY_BYTES + chunks + self.chunks.capacity() * 8 + shared
     }
