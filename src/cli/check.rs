@@ -151,7 +151,8 @@ fn damage_json(damage: &Damage) -> Value {
 
 /// Keys, elements and rows.
 pub(super) fn counts(survey: &Survey) -> (usize, usize, usize) {
-    let collections = || survey.snapshot.collections().map(|(_, _, collection)| collection);
+    let of_keys = || survey.snapshot.collections().filter(|(namespace, ..)| !namespace.holds_fields());
+    let collections = || of_keys().map(|(_, _, collection)| collection);
     let elements = collections().map(|collection| collection.len()).sum();
     let rows = collections().map(|collection| collection.rows()).sum();
     (collections().count(), elements, rows)

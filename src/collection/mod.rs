@@ -8,6 +8,7 @@ pub mod chunk;
 pub mod columns;
 pub mod compaction;
 pub mod expiry;
+pub mod fields;
 pub mod filter;
 pub mod filter_cache;
 mod found;
@@ -30,6 +31,7 @@ mod walk;
 use std::borrow::Cow;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use bytes::Bytes;
 use imbl::OrdMap;
 use thiserror::Error;
 
@@ -285,6 +287,8 @@ pub struct Collection {
     pub attributes_count: u64,
     /// The model that embeds its texts.
     pub model: Option<Arc<ModelId>>,
+    /// Names of its fields, in the order they were declared; their vectors are collections of their own.
+    pub fields: Vec<Bytes>,
     /// Its graph, shared by all versions.
     pub index: Arc<Index>,
     expiries: Expiries,
@@ -304,6 +308,7 @@ impl Collection {
             next_chunk: 0,
             attributes_count: 0,
             model: None,
+            fields: Vec::new(),
             index: Arc::default(),
             expiries: Expiries::default(),
             ids: Arc::default(),

@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use super::parse::{integer, integer_within, is_word};
 use super::reply::Reply;
-use super::vectors::element;
+use super::vectors::{element, row_of};
 use super::{Call, CommandError, Outcome, unexpected};
 use crate::collection::filter::Filter;
 use crate::collection::{Collection, RowId, live_offsets};
@@ -23,7 +23,8 @@ pub(super) fn filter(expression: &[u8]) -> Result<Filter, CommandError> {
     Filter::parse(expression).map_err(|error| CommandError::Text(format!("ERR {error}").into()))
 }
 
-/// `VGET key element [WITHVECTOR] [WITHATTRIBS] [WITHTEXT]`: one that goes by itself shows when.
+/// `VGET key element [WITHVECTOR] [WITHATTRIBS] [WITHTEXT]`: one that goes by itself shows when, one with vectors in fields
+/// shows these too.
 pub(super) fn vget(call: &Call<'_>) -> Result<Outcome, CommandError> {
     let (mut vector, mut attributes, mut text) = (false, false, false);
     for word in call.request.args().skip(3) {
@@ -47,6 +48,10 @@ pub(super) fn vget(call: &Call<'_>) -> Result<Outcome, CommandError> {
         let vector = collection.vector(row)?;
         let components = vector.iter().map(|&value| Reply::Double(f64::from(value))).collect();
         fields.push((Reply::text("vector"), Reply::Array(components)));
+        let further = in_fields(call)?;
+        if !further.is_empty() {
+            fields.push((Reply::text("fields"), Reply::Map(further)));
+        }
     }
     if attributes {
         let value = collection.attributes(row).map_or(Reply::Null, Reply::bulk);
@@ -56,6 +61,19 @@ pub(super) fn vget(call: &Call<'_>) -> Result<Outcome, CommandError> {
         fields.push((Reply::text("text"), collection.text(row)?.map_or(Reply::Null, Reply::bulk)));
     }
     reply(Reply::Map(fields))
+}
+
+/// The vectors of the element in fields, by their names.
+fn in_fields(call: &Call<'_>) -> Result<Vec<(Reply, Reply)>, CommandError> {
+    let mut vectors = Vec::new();
+    for (name, field) in call.snapshot.fields(call.namespace, &call.key(1)) {
+        if let Some(row) = row_of(field, call.request.arg(2))? {
+            let vector = field.vector(row)?;
+            let components = vector.iter().map(|&value| Reply::Double(f64::from(value))).collect();
+            vectors.push((Reply::bulk(name), Reply::Array(components)));
+        }
+    }
+    Ok(vectors)
 }
 
 /// Live rows, in order.

@@ -153,9 +153,11 @@ fn data(page: &mut Page, context: &Context) {
     let metrics = &context.metrics;
     let snapshot = context.store.snapshot();
     let (mut keys, mut elements, mut rows, mut chunks) = (0, 0, 0, 0);
-    for (_, _, collection) in snapshot.collections() {
-        keys += 1;
-        elements += collection.len();
+    for (namespace, _, collection) in snapshot.collections() {
+        if !namespace.holds_fields() {
+            keys += 1;
+            elements += collection.len();
+        }
         rows += collection.rows();
         chunks += collection.chunks.len();
     }

@@ -33,6 +33,9 @@ pub(super) fn vindex(call: &Call<'_>) -> Result<Outcome, CommandError> {
         return Err(unexpected(word));
     };
     collection.index.ask(wish);
+    for (_, field) in call.snapshot.fields(call.namespace, &call.key(1)) {
+        field.index.ask(wish);
+    }
     call.context.store.wake_indexer();
     reply(Reply::ok())
 }

@@ -44,7 +44,9 @@ fn usage(call: &Call<'_>) -> Result<Reply, CommandError> {
         }
         _ => return Err(CommandError::text("ERR syntax error")),
     }
-    let bytes = call.collection(2).map(|collection| collection.size_bytes() + request.arg(2).len());
+    let bytes = call
+        .collection(2)
+        .map(|_| call.snapshot.size_bytes(call.namespace, &call.key(2)) + request.arg(2).len());
     Ok(bytes.map_or(Reply::Null, |bytes| integer(bytes as u64)))
 }
 

@@ -12,6 +12,7 @@ mod edits;
 mod elements;
 pub mod expire;
 pub mod exposition;
+mod fields;
 mod index;
 mod info;
 mod keys;

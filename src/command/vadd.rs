@@ -10,11 +10,11 @@ use super::request::Request;
 use super::text::check_size;
 use super::vcreate::one_of;
 use super::vexpire::add_expiry;
-use super::{Call, CommandError, WriteOp, live};
+use super::{Call, CommandError, WriteOp, fields, live};
 use crate::collection::sparse::{MAX_TERMS, Sparse, encode};
 use crate::collection::{
-    AttributeChange, Attributes, Encoded, MAX_ATTRIBUTE_BYTES, MAX_DIMENSION, MAX_ELEMENT_BYTES, Params,
-    Text, TextChange,
+    AttributeChange, Attributes, Collection, Encoded, MAX_ATTRIBUTE_BYTES, MAX_DIMENSION, MAX_ELEMENT_BYTES,
+    Params, Text, TextChange,
 };
 use crate::embed::{ModelId, Role};
 use crate::heap::heap_bytes;
@@ -63,22 +63,24 @@ fn component(argument: &[u8]) -> Option<f32> {
 }
 
 /// A VADD as it was asked for.
-struct Add {
+pub(super) struct Add {
     /// The vector, projected already.
-    vector: Vec<f32>,
+    pub vector: Vec<f32>,
     input_dim: usize,
-    reduced: bool,
-    element: Bytes,
+    pub reduced: bool,
+    pub element: Bytes,
+    /// The field that the vector is for, instead of the element itself.
+    field: Option<Bytes>,
     quantization: Option<Quantization>,
     m: Option<u32>,
-    attributes: AttributeChange,
-    text: TextChange,
+    pub attributes: AttributeChange,
+    pub text: TextChange,
     /// The new sparse vector, if one is given; empty for none.
-    sparse: Option<Sparse>,
+    pub sparse: Option<Sparse>,
     /// When the element goes by itself, unix milliseconds.
-    expires_ms: Option<u64>,
+    pub expires_ms: Option<u64>,
     /// The model that made the vector.
-    model: Option<Arc<ModelId>>,
+    pub model: Option<Arc<ModelId>>,
     condition: Option<Condition>,
 }
 
@@ -92,10 +94,13 @@ enum Condition {
 }
 
 /// `VADD key [REDUCE dim] (FP32 blob | VALUES n f1 ... fn | TEXT text) element [CAS] [NOQUANT | Q8 | BIN] [EF n]
-/// [SETATTR json] [SETTEXT text] [SETSPARSE n term weight ...] [EX seconds] [M n] [NX | XX]`
+/// [SETATTR json] [SETTEXT text] [SETSPARSE n term weight ...] [EX seconds] [M n] [NX | XX] [FIELD name]`
 pub(super) fn vadd(call: &Call<'_>) -> Result<WriteOp, CommandError> {
     check_memory(call)?;
-    let add = parse(call)?;
+    let mut add = parse(call)?;
+    if let Some(field) = add.field.take() {
+        return fields::add(call, field, add);
+    }
     let (namespace, key) = (call.namespace, call.key(1));
     let params = add.params();
     // Most often the collection is there; if it is not what it will be, the writer encodes again.
@@ -127,12 +132,12 @@ fn parse(call: &Call<'_>) -> Result<Add, CommandError> {
         reduce = Some(dim.and_then(|dim| usize::try_from(dim).ok()).ok_or(BAD_VECTOR)?);
         next += 2;
     }
-    let (mut text, mut model) = (TextChange::Keep, None);
+    let (mut text, mut model) = (None, None);
     let (vector, next) = if request.get(next).is_some_and(|word| is_word(word, "TEXT")) {
         let collection = call.collection(1).map(|collection| &**collection);
         let (by, vector) = call.embed_argument(next + 1, Role::Document, collection)?;
         model = Some(Arc::new(by.id.clone()));
-        text = TextChange::Set(Some(Text::from(request.arg(next + 1))));
+        text = Some(Text::from(request.arg(next + 1)));
         (vector.to_vec(), next + 2)
     } else {
         vector(request, next)?
@@ -154,16 +159,21 @@ fn parse(call: &Call<'_>) -> Result<Add, CommandError> {
         reduced: reduce.is_some(),
         // Copied: a slice would keep the whole read buffer alive.
         element: Bytes::copy_from_slice(element),
+        field: None,
         quantization: None,
         m: None,
         attributes: AttributeChange::Keep,
-        text,
+        text: TextChange::Keep,
         sparse: None,
         expires_ms: None,
         model,
         condition: None,
     };
     options(request, next + 1, &mut add)?;
+    // The text of an element is what made its own vector.
+    if add.text == TextChange::Keep && add.field.is_none() && text.is_some() {
+        add.text = TextChange::Set(text);
+    }
     Ok(add)
 }
 
@@ -200,6 +210,8 @@ fn options(request: &Request, mut next: usize, add: &mut Add) -> Result<(), Comm
                 let (sparse, after) = sparse(request, next - 1)?;
                 add.sparse = Some(sparse);
                 next = after;
+            } else if is_word(word, "FIELD") {
+                add.field = Some(Bytes::copy_from_slice(value));
             } else if is_word(word, "EX") {
                 add.expires_ms = Some(add_expiry(value)?);
             } else if is_word(word, "SETTEXT") {
@@ -248,6 +260,17 @@ impl Add {
             m: self.m.unwrap_or(Params::DEFAULT_M),
             ..Params::new(layout)
         }
+    }
+
+    /// Whether its condition excludes it, given whether what it adds is there.
+    pub(super) fn is_excluded(&self, is_there: bool) -> bool {
+        self.condition.is_some_and(|condition| (condition == Condition::Present) != is_there)
+    }
+
+    /// Checks it against the collection and the field that its vector is for.
+    pub(super) fn check_field(&self, collection: &Collection, field: &Params) -> Result<(), CommandError> {
+        self.check(field)?;
+        check_model(self.model.as_deref(), collection.model.as_deref())
     }
 
     fn check(&self, existing: &Params) -> Result<(), CommandError> {
@@ -306,7 +329,7 @@ fn write(
         params = existing.params;
         is_there = existing.contains(&add.element);
     }
-    if add.condition.is_some_and(|condition| (condition == Condition::Present) != is_there) {
+    if add.is_excluded(is_there) {
         return Ok(false);
     }
     let Add { vector, element, attributes, text, sparse, expires_ms, model, .. } = add;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::parse::{integer_within, is_word};
 use super::reply::Reply;
 use super::vadd::{EF_RANGE, M_RANGE, attributes, check_memory, dimension_mismatch, stored};
-use super::{Call, CommandError, Outcome, WriteOp, live, unexpected};
+use super::{Call, CommandError, Outcome, WriteOp, fields, live, unexpected};
 use crate::collection::{
     AttributeChange, Encoded, IndexKind, MAX_DIMENSION, MAX_ELEMENT_BYTES, Params, TextChange,
 };
@@ -51,9 +51,9 @@ pub(super) fn bad_value(option: &str, value: &[u8]) -> CommandError {
 }
 
 /// `VCREATE key [DIM d] [MODEL name] [METRIC COSINE | IP | L2] [NOQUANT | Q8 | BIN] [RAW YES | NO] [INDEX AUTO | FLAT | HNSW] [M m]
-/// [EF ef] [ANALYZER name]`: a model's dimension is the default.
+/// [EF ef] [ANALYZER name] [FIELD name DIM d] ...`: a model's dimension is the default.
 pub(super) fn vcreate(call: &Call<'_>) -> Result<WriteOp, CommandError> {
-    let (params, model) = declared(call)?;
+    let Declared { params, model, fields } = declared(call)?;
     let model = model.map(|model| Arc::new(model.id.clone()));
     check_memory(call)?;
     let (namespace, key) = (call.namespace, call.key(1));
@@ -61,18 +61,29 @@ pub(super) fn vcreate(call: &Call<'_>) -> Result<WriteOp, CommandError> {
         if live(txn, namespace, &key).is_some() {
             return Reply::error("ERR the key exists already");
         }
-        txn.apply(&Change::Create { namespace, key, params, model }, None);
+        txn.apply(&Change::Create { namespace, key: key.clone(), params, model }, None);
+        for (field, dim) in fields {
+            txn.apply(&Change::CreateField { namespace, key: key.clone(), field, dim }, None);
+        }
         Reply::ok()
     }))
 }
 
 /// The model that VCREATE would give a key, if the key holds nothing yet.
 pub(super) fn created_model(call: &Call<'_>) -> Option<Arc<Model>> {
-    if call.collection(1).is_some() { None } else { declared(call).ok()?.1 }
+    if call.collection(1).is_some() { None } else { declared(call).ok()?.model }
 }
 
-fn declared(call: &Call<'_>) -> Result<(Params, Option<Arc<Model>>), CommandError> {
-    let (request, mut model) = (call.request, None);
+/// What a VCREATE is to make.
+struct Declared {
+    params: Params,
+    model: Option<Arc<Model>>,
+    /// Names and dimensions.
+    fields: Vec<(Bytes, usize)>,
+}
+
+fn declared(call: &Call<'_>) -> Result<Declared, CommandError> {
+    let (request, mut model, mut fields) = (call.request, None, Vec::new());
     let layout = Layout { dim: 0, metric: Metric::Cosine, quantization: Quantization::Int8 };
     let mut params = Params { declared: true, ..Params::new(layout) };
     let mut next = 2;
@@ -82,6 +93,11 @@ fn declared(call: &Call<'_>) -> Result<(Params, Option<Arc<Model>>), CommandErro
             [("NOQUANT", Quantization::F32), ("Q8", Quantization::Int8), ("BIN", Quantization::Bin)];
         if let Some(quantization) = one_of(&quantizations, word) {
             params.layout.quantization = quantization;
+            continue;
+        }
+        if is_word(word, "FIELD") {
+            fields.push(fields::declared(request, next)?);
+            next += 3;
             continue;
         }
         let option = ["DIM", "METRIC", "RAW", "INDEX", "M", "EF", "MODEL", "ANALYZER"]
@@ -108,7 +124,8 @@ fn declared(call: &Call<'_>) -> Result<(Params, Option<Arc<Model>>), CommandErro
     if !params.raw && params.layout.quantization == Quantization::F32 {
         return Err(CommandError::text("ERR NOQUANT keeps the originals: it cannot go with RAW NO"));
     }
-    Ok((params, model))
+    fields::check(&fields)?;
+    Ok(Declared { params, model, fields })
 }
 
 fn set(params: &mut Params, option: &str, value: &[u8]) -> Option<()> {

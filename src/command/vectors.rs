@@ -58,14 +58,24 @@ pub(super) fn vgetattr(call: &Call<'_>) -> Result<Outcome, CommandError> {
     Ok(Outcome::Reply(attributes.map_or(Reply::Null, Reply::bulk)))
 }
 
-/// `VEMB key element [RAW]`: the vector as it was given (for binary sets the signs, as Redis answers), or its code.
+/// `VEMB key element [RAW] [FIELD name]`: the vector as it was given (for binary sets the signs, as Redis answers), or its
+/// code.
 pub(super) fn vemb(call: &Call<'_>) -> Result<Outcome, CommandError> {
-    let raw = match call.request.get(3) {
-        None => false,
-        Some(word) if call.request.len() == 4 && is_word(word, "RAW") => true,
-        Some(_) => return Err(CommandError::text("ERR invalid option")),
-    };
-    let Some((collection, row)) = element(call)? else { return Ok(Outcome::Reply(Reply::Null)) };
+    let (mut raw, mut field, mut next) = (false, None, 3);
+    while let Some(word) = call.request.get(next) {
+        if is_word(word, "RAW") && !raw {
+            raw = true;
+        } else if is_word(word, "FIELD") && next + 1 < call.request.len() {
+            next += 1;
+            field = call.request.get(next);
+        } else {
+            return Err(CommandError::text("ERR invalid option"));
+        }
+        next += 1;
+    }
+    let Some(collection) = call.collection(1) else { return Ok(Outcome::Reply(Reply::Null)) };
+    let collection = call.vectors(&call.key(1), collection, field)?;
+    let Some(row) = row_of(collection, call.request.arg(2))? else { return Ok(Outcome::Reply(Reply::Null)) };
     if raw {
         return raw_code(collection, row).map(Outcome::Reply);
     }
@@ -116,6 +126,12 @@ pub(super) fn vinfo(call: &Call<'_>) -> Result<Outcome, CommandError> {
         None => (Reply::Null, Reply::Null),
     };
     let number = |value: u64| Reply::Integer(i64::try_from(value).unwrap_or(i64::MAX));
+    let key = call.key(1);
+    let vectors = call.snapshot.fields(call.namespace, &key).map(|(name, field)| {
+        let sizes = [("dim", integer(field.params.layout.dim)), ("size", integer(field.len()))];
+        let sizes = sizes.into_iter().map(|(name, value)| (Reply::simple(name), value)).collect();
+        (Reply::bulk(name), Reply::Map(sizes))
+    });
     let fields = [
         ("quant-type", Reply::simple(params.layout.quantization.name())),
         ("hnsw-m", number(params.m.into())),
@@ -136,11 +152,12 @@ pub(super) fn vinfo(call: &Call<'_>) -> Result<Outcome, CommandError> {
         ("rows", integer(collection.rows())),
         ("dead-rows", integer(collection.rows() - collection.len())),
         ("chunks", integer(collection.chunks.len())),
-        ("memory-bytes", integer(collection.size_bytes())),
+        ("memory-bytes", integer(call.snapshot.size_bytes(call.namespace, &key))),
         ("graph-rows", integer(graph.as_ref().map_or(0, |graph| graph.graph.len()))),
         ("graph-searches", integer(collection.index.searches.load(Ordering::Relaxed))),
         ("graph-ef", tuning.map_or(Reply::Null, |tuning| integer(tuning.ef))),
         ("graph-recall", tuning.map_or(Reply::Null, |tuning| Reply::Double(tuning.recall))),
+        ("fields", Reply::Map(vectors.collect())),
     ];
     let fields = fields.into_iter().map(|(name, value)| (Reply::simple(name), value)).collect();
     Ok(Outcome::Reply(Reply::Map(fields)))

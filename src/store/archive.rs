@@ -46,8 +46,8 @@ struct HeadV3 {
     users: Vec<u8>,
 }
 
-/// Version of the entries written.
-pub const VERSION: u64 = 4;
+/// Version of the entries written. Those of version 5 are as before, but some are fields of others.
+pub const VERSION: u64 = 5;
 
 #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 struct CollectionV4 {
@@ -256,6 +256,9 @@ impl<'a> Restorer<'a> {
         let namespace = NamespaceId(collection.base.base.namespace);
         let key = Key::new(collection.base.base.key.clone().into());
         let uid = collection.base.base.uid;
+        if !snapshot.has_owner(namespace, &key) {
+            return Err(StoreError::State("a field is of no collection".to_owned()));
+        }
         if !(self.least_uid..snapshot.next_uid).contains(&uid) || snapshot.get(namespace, &key).is_some() {
             return Err(StoreError::State("two of its collections are the same".to_owned()));
         }

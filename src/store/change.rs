@@ -18,6 +18,8 @@
 //! | 10 create with model | key, parameters, model |
 //! | 11 expire element | key, element, unix milliseconds u64, 0 for never |
 //! | 12 set sparse vector | key, element, the sparse vector as `collection/sparse.rs` encodes it, empty for none |
+//! | 20 create field | key, field, dimension u32 |
+//! | 21 set field | key, element, field, model, f32s |
 //! | 32 to 36 | users and namespaces: `users.rs` |
 //!
 //! `attributes` and `text` are a byte: 0 keep, 1 remove, 2 a byte string follows. `model` is a byte: 0 none, 1 its name as
@@ -28,11 +30,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use thiserror::Error;
 
+use super::fields::MAX_FIELD_BYTES;
 use super::params::{PARAMS_BYTES, ParamsV1};
 use super::state::{Key, NamespaceId};
 use super::users::{self, UserChange};
 use crate::collection::sparse::{Sparse, is_sound};
-use crate::collection::{AttributeChange, Attributes, Params, Text, TextChange};
+use crate::collection::{AttributeChange, Attributes, MAX_DIMENSION, Params, Text, TextChange};
 use crate::embed::ModelId;
 
 /// Version of the payload's format.
@@ -129,6 +132,32 @@ pub enum Change {
         /// The new one; empty means none.
         sparse: Sparse,
     },
+    /// Gives a collection a field: a further vector for its elements.
+    CreateField {
+        /// Where.
+        namespace: NamespaceId,
+        /// Collection.
+        key: Key,
+        /// Name of the field.
+        field: Bytes,
+        /// Dimensions of its vectors.
+        dim: usize,
+    },
+    /// Gives an element its vector in a field, in place of the one it had.
+    SetField {
+        /// Where.
+        namespace: NamespaceId,
+        /// Collection.
+        key: Key,
+        /// Name.
+        element: Bytes,
+        /// Name of the field.
+        field: Bytes,
+        /// Vector as received.
+        vector: Vec<f32>,
+        /// The model that made the vector, if one did: the collection keeps to the first.
+        model: Option<Arc<ModelId>>,
+    },
     /// Gives a collection another key, in place of what had it.
     Rename {
         /// Where.
@@ -211,6 +240,8 @@ impl Change {
             | Self::Expire { key, .. }
             | Self::ExpireElement { key, .. }
             | Self::SetSparse { key, .. }
+            | Self::CreateField { key, .. }
+            | Self::SetField { key, .. }
             | Self::Rename { key, .. } => Some(key),
             Self::Flush { .. } | Self::Users(_) => None,
         }
@@ -277,6 +308,21 @@ impl Change {
                 put_bytes(out, key.name());
                 put_bytes(out, element);
                 put_bytes(out, sparse);
+            }
+            Self::CreateField { namespace, key, field, dim } => {
+                head(20, namespace);
+                put_bytes(out, key.name());
+                put_bytes(out, field);
+                let dim = u32::try_from(*dim).unwrap_or_else(|_| unreachable!("dimensions are bounded"));
+                out.extend_from_slice(&dim.to_le_bytes());
+            }
+            Self::SetField { namespace, key, element, field, vector, model } => {
+                head(21, namespace);
+                put_bytes(out, key.name());
+                put_bytes(out, element);
+                put_bytes(out, field);
+                put_model(out, model.as_deref());
+                put_bytes(out, bytemuck::cast_slice(vector));
             }
             Self::Rename { namespace, key, to } => {
                 head(8, namespace);
@@ -374,17 +420,31 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn vector(&mut self, params: &Params) -> Result<Vec<f32>, PayloadError> {
-        let bytes = self.bytes()?;
-        if bytes.len() != params.layout.dim * size_of::<f32>() {
-            return Err(PayloadError("a vector does not have its collection's dimension"));
+    fn vector(&mut self) -> Result<Vec<f32>, PayloadError> {
+        let (components, rest) = self.bytes()?.as_chunks::<4>();
+        if !rest.is_empty() || components.len() > MAX_DIMENSION {
+            return Err(PayloadError("a vector is no list of f32s"));
         }
-        Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+        Ok(components.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+    }
+
+    fn field(&mut self) -> Result<Bytes, PayloadError> {
+        let name = self.element()?;
+        let sound = (1..=MAX_FIELD_BYTES).contains(&name.len());
+        if sound { Ok(name) } else { Err(PayloadError("a field's name is empty or too long")) }
+    }
+
+    fn dim(&mut self) -> Result<usize, PayloadError> {
+        let dim = usize::try_from(self.u32()?).ok().filter(|dim| (1..=MAX_DIMENSION).contains(dim));
+        dim.ok_or(PayloadError("a field's dimension is out of range"))
     }
 
     fn change(&mut self) -> Result<Change, PayloadError> {
         let kind = self.byte()?;
         let namespace = NamespaceId(self.u32()?);
+        if namespace.holds_fields() {
+            return Err(PayloadError("a namespace's number is too large"));
+        }
         Ok(match kind {
             1 | 9 => {
                 let key = self.key()?;
@@ -395,7 +455,10 @@ impl<'a> Reader<'a> {
                     1 => (TextChange::Keep, None),
                     _ => (self.text()?, self.model()?),
                 };
-                let vector = self.vector(&params)?;
+                let vector = self.vector()?;
+                if vector.len() != params.layout.dim {
+                    return Err(PayloadError("a vector does not have its collection's dimension"));
+                }
                 Change::Add { namespace, key, params, element, vector, attributes, text, model }
             }
             2 => Change::Remove { namespace, key: self.key()?, element: self.element()? },
@@ -427,6 +490,15 @@ impl<'a> Reader<'a> {
                     return Err(PayloadError("a sparse vector is not sound"));
                 }
                 Change::SetSparse { namespace, key, element, sparse: sparse.into() }
+            }
+            20 => {
+                let (key, field, dim) = (self.key()?, self.field()?, self.dim()?);
+                Change::CreateField { namespace, key, field, dim }
+            }
+            21 => {
+                let (key, element, field) = (self.key()?, self.element()?, self.field()?);
+                let (model, vector) = (self.model()?, self.vector()?);
+                Change::SetField { namespace, key, element, field, vector, model }
             }
             users::FIRST_KIND..=users::LAST_KIND => Change::Users(UserChange::decode(kind, namespace, self)?),
             8 => Change::Rename { namespace, key: self.key()?, to: self.key()? },
@@ -490,6 +562,20 @@ mod tests {
                 key: key.clone(),
                 element: element.clone(),
                 sparse: crate::collection::sparse::encode(vec![(b"b", 1.0), (b"a", 0.5)]).unwrap(),
+            },
+            Change::CreateField {
+                namespace,
+                key: key.clone(),
+                field: Bytes::from_static(b"title"),
+                dim: MAX_DIMENSION,
+            },
+            Change::SetField {
+                namespace,
+                key: key.clone(),
+                element: element.clone(),
+                field: Bytes::from_static(b"title"),
+                vector: vec![0.5, -1.0, 2.0],
+                model: model.clone(),
             },
             Change::Remove { namespace, key: key.clone(), element },
             Change::Create { namespace, key: key.clone(), params, model: None },

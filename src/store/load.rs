@@ -115,10 +115,10 @@ impl Loader {
 
     fn load(self) -> Result<Writer, StoreError> {
         let recovered = recovery::recover(&*self.disk, &self.load)?;
-        let elements: usize =
-            recovered.snapshot.collections().map(|(_, _, collection)| collection.len()).sum();
+        let of_keys = || recovered.snapshot.collections().filter(|(namespace, ..)| !namespace.holds_fields());
+        let elements: usize = of_keys().map(|(_, _, collection)| collection.len()).sum();
         let took_ms = clock::now_ms().saturating_sub(self.load.started_ms.load(Ordering::Relaxed));
-        let keys = recovered.snapshot.collections().count();
+        let keys = of_keys().count();
         let records = self.load.records.load(Ordering::Relaxed);
         info!(
             "data loaded in {took_ms} ms: {keys} keys, {elements} elements, {records} log records replayed"

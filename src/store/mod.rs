@@ -8,6 +8,7 @@ pub mod change;
 mod checkpoint;
 mod compaction;
 pub mod executor;
+pub mod fields;
 mod graph_files;
 mod indexer;
 mod load;

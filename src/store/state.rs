@@ -11,6 +11,7 @@ use bytes::Bytes;
 use imbl::{OrdMap, OrdSet};
 
 use super::change::Change;
+use super::fields::{self, FieldVector};
 use super::users::{UserChange, Users};
 use crate::collection::ids::hash_name;
 use crate::collection::{Collection, Encoded, Params};
@@ -72,7 +73,7 @@ impl PartialOrd for Key {
 /// How much a namespace holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Elements of all its collections.
+    /// Elements of all its collections, and vectors in their fields.
     pub vectors: u64,
     /// Bytes of their vectors, four for each component.
     pub bytes: u64,
@@ -112,8 +113,14 @@ impl Snapshot {
         Self { stamp, next_uid, ..Self::default() }
     }
 
-    /// Puts a recovered collection in its place.
+    /// Puts a recovered collection in its place. A field follows the collection it is of, which lists it then.
     pub fn insert(&mut self, namespace: NamespaceId, key: Key, collection: Arc<Collection>) {
+        if let Some((namespace, key, field)) = fields::owner(namespace, &key)
+            && let Some(owner) = self.keyspaces.get_mut(&namespace).and_then(|keys| keys.get_mut(&key))
+            && !owner.fields.contains(&field)
+        {
+            Arc::make_mut(owner).fields.push(field);
+        }
         if let Some(at_ms) = collection.expires_ms {
             self.expirations.insert((at_ms, namespace, key.clone()));
         }
@@ -132,6 +139,7 @@ impl Snapshot {
         if before == after {
             return;
         }
+        let namespace = namespace.owner();
         let row_bytes = (dim * size_of::<f32>()) as u64;
         let (before, after) = (before as u64, after as u64);
         let totals = self.totals.entry(namespace).or_default();
@@ -149,6 +157,10 @@ impl Snapshot {
         before: Option<u64>,
         now: Option<u64>,
     ) {
+        if namespace.holds_fields() {
+            // What is in a field goes with its element.
+            return;
+        }
         if let Some(at_ms) = before.filter(|_| before != now) {
             self.element_expirations.remove(&(at_ms, namespace, key.clone()));
         }
@@ -175,8 +187,15 @@ impl Snapshot {
             let Some(collection) = keys.get_mut(key) else { continue };
             until_ms = until_ms.min(collection.expiries().next_after_ms(now_ms).unwrap_or(u64::MAX));
             Arc::make_mut(collection).mask_expired(now_ms);
+            let names = collection.fields.clone();
             if collection.is_empty() && !collection.params.declared {
                 keys.remove(key);
+            }
+            for name in names {
+                let (fields, field) = fields::place(*namespace, key, &name);
+                if let Some(field) = masked.keyspaces.get_mut(&fields).and_then(|keys| keys.get_mut(&field)) {
+                    Arc::make_mut(field).mask_expired(now_ms);
+                }
             }
         }
         (masked, until_ms)
@@ -218,7 +237,7 @@ impl Snapshot {
         self.keyspaces.get(&namespace).map_or(0, OrdMap::len)
     }
 
-    /// Every collection with its namespace and key.
+    /// Every collection with its namespace and key, fields included.
     pub fn collections(&self) -> impl Iterator<Item = (NamespaceId, &Key, &Arc<Collection>)> {
         self.keyspaces
             .iter()
@@ -288,6 +307,10 @@ impl State {
                         there.layout == params.layout && there.row_shape() == params.row_shape()
                     })
             }
+            Change::SetField { namespace, key, field, vector, .. } => self
+                .snapshot
+                .field(*namespace, key, field)
+                .is_none_or(|field| field.params.layout.dim == vector.len()),
             _ => true,
         }
     }
@@ -315,6 +338,7 @@ impl State {
                     }
                     (true, collection.put(element, vector, encoded, attributes, text))
                 });
+                self.follow(*namespace, key, element);
                 if added == Some(true) { Applied::Yes } else { Applied::Replaced }
             }
             Change::Remove { namespace, key, element } => {
@@ -322,6 +346,7 @@ impl State {
                     let removed = collection.remove(element);
                     (removed, removed)
                 });
+                self.follow(*namespace, key, element);
                 let ends =
                     |collection: &Arc<Collection>| collection.is_empty() && !collection.params.declared;
                 if self.snapshot.get(*namespace, key).is_some_and(ends) {
@@ -334,6 +359,7 @@ impl State {
                     let set = collection.set_attributes(element, attributes.clone());
                     (set, set)
                 });
+                self.follow(*namespace, key, element);
                 Applied::from(set == Some(true))
             }
             Change::ExpireElement { namespace, key, element, at_ms } => {
@@ -341,6 +367,7 @@ impl State {
                     let set = collection.expire_element(element, *at_ms);
                     (set, set)
                 });
+                self.follow(*namespace, key, element);
                 Applied::from(set == Some(true))
             }
             Change::SetSparse { namespace, key, element, sparse } => {
@@ -356,6 +383,13 @@ impl State {
                     self.create(*namespace, key, params, model.as_ref());
                 }
                 Applied::from(missing)
+            }
+            Change::CreateField { namespace, key, field, dim } => {
+                self.create_field(*namespace, key, field, *dim)
+            }
+            Change::SetField { namespace, key, element, field, vector, model } => {
+                let new = FieldVector { element, field, vector, model: model.as_ref(), encoded };
+                self.set_field(*namespace, key, &new)
             }
             Change::Expire { namespace, key, at_ms } => Applied::from(self.expire(*namespace, key, *at_ms)),
             Change::Rename { namespace, key, to } => Applied::from(self.rename(*namespace, key, to)),
@@ -379,7 +413,13 @@ impl State {
         !keys.is_empty()
     }
 
-    fn create(&mut self, namespace: NamespaceId, key: &Key, params: &Params, model: Option<&Arc<ModelId>>) {
+    pub(super) fn create(
+        &mut self,
+        namespace: NamespaceId,
+        key: &Key,
+        params: &Params,
+        model: Option<&Arc<ModelId>>,
+    ) {
         let mut collection = Collection::new(self.snapshot.next_uid, *params);
         collection.stamp = self.snapshot.stamp;
         collection.model = model.cloned();
@@ -413,11 +453,14 @@ impl State {
 
     fn drop_key(&mut self, namespace: NamespaceId, key: &Key) -> bool {
         self.touched.remove(&(namespace, key.clone()));
-        let dropped = self.take(namespace, key).is_some();
-        if dropped {
-            self.note_drop(namespace, key);
+        let Some(dropped) = self.take(namespace, key) else { return false };
+        for name in &dropped.fields {
+            let field = fields::place(namespace, key, name);
+            self.take(field.0, &field.1);
+            self.touched.remove(&field);
         }
-        dropped
+        self.note_drop(namespace, key);
+        true
     }
 
     fn expire(&mut self, namespace: NamespaceId, key: &Key, at_ms: Option<u64>) -> bool {
@@ -431,20 +474,33 @@ impl State {
     }
 
     fn rename(&mut self, namespace: NamespaceId, key: &Key, to: &Key) -> bool {
-        let touched = self.touched.remove(&(namespace, key.clone()));
-        let Some(mut collection) = self.take(namespace, key) else { return false };
+        let Some(collection) = self.snapshot.get(namespace, key) else { return false };
+        let names = collection.fields.clone();
+        if key != to {
+            self.drop_key(namespace, to);
+        }
+        self.move_key(namespace, key, to);
         self.note_drop(namespace, key);
-        self.drop_key(namespace, to);
+        for name in &names {
+            let (from, to) = (fields::place(namespace, key, name), fields::place(namespace, to, name));
+            self.move_key(from.0, &from.1, &to.1);
+        }
+        true
+    }
+
+    /// Puts a collection under another key, which is free.
+    fn move_key(&mut self, namespace: NamespaceId, key: &Key, to: &Key) {
+        let touched = self.touched.remove(&(namespace, key.clone()));
+        let Some(mut collection) = self.take(namespace, key) else { return };
         Arc::make_mut(&mut collection).stamp = self.snapshot.stamp;
         self.snapshot.insert(namespace, to.detached(), collection);
         if touched {
             self.touched.insert((namespace, to.clone()));
         }
-        true
     }
 
     /// Changes a collection's rows. `act` says whether something changed, and its result.
-    fn change_rows<T>(
+    pub(super) fn change_rows<T>(
         &mut self,
         namespace: NamespaceId,
         key: &Key,

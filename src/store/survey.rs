@@ -14,6 +14,7 @@ use bytes::Bytes;
 
 use super::archive::{self, SalvagedCollection};
 use super::change::{self, Change};
+use super::fields;
 use super::recovery::PUBLISH_EVERY_RECORDS;
 use super::state::{Key, NamespaceId, Snapshot, State};
 use super::{StoreError, archive::DamagedChunk};
@@ -249,24 +250,30 @@ impl Surveyor<'_> {
         }
         self.files += files.len() as u64;
         loaded.files.extend(files);
+        let (shown, field) = shown(namespace, &key);
         for mut chunk in damaged {
             for error in std::mem::take(&mut chunk.errors) {
-                self.note(error, &chunk.file, Some(&key))?;
+                self.note(error, &chunk.file, Some(&shown))?;
             }
-            self.note_lost(&key, &mut chunk);
+            self.note_lost(&shown, field.as_ref(), &mut chunk);
             loaded.damaged.push((namespace, key.clone(), chunk));
         }
         loaded.collections.push((namespace, key, collection));
         Ok(())
     }
 
-    fn note_lost(&mut self, key: &Key, chunk: &mut DamagedChunk) {
+    fn note_lost(&mut self, key: &Key, field: Option<&Bytes>, chunk: &mut DamagedChunk) {
         let named = std::mem::take(&mut chunk.salvage.lost);
-        let bare = std::mem::take(&mut chunk.salvage.without_attributes);
+        let mut bare = std::mem::take(&mut chunk.salvage.without_attributes);
         let wordless = std::mem::take(&mut chunk.salvage.without_text);
         let lost = named.len() + chunk.salvage.unnamed;
+        let of_field = field.map(|field| {
+            // The attributes in a field are copies.
+            bare.clear();
+            format!("vectors of the field {} cannot be read", field.escape_ascii())
+        });
         for (count, what, elements) in [
-            (lost, "elements cannot be read", named),
+            (lost, of_field.as_deref().unwrap_or("elements cannot be read"), named),
             (bare.len(), "elements lose their attributes", bare),
             (wordless.len(), "elements lose their texts", wordless),
         ] {
@@ -310,6 +317,11 @@ impl Surveyor<'_> {
         snapshot.users = head.users;
         let mut uids = HashSet::new();
         for (namespace, key, collection) in loaded.collections {
+            if !snapshot.has_owner(namespace, &key) {
+                let (key, _) = shown(namespace, &key);
+                self.damage(state_file, Some(&key), "a field's collection is lost, and the field with it");
+                continue;
+            }
             if snapshot.get(namespace, &key).is_some() || !uids.insert(collection.uid) {
                 self.damage(state_file, Some(&key), "two collections have the same key or number");
                 continue;
@@ -319,8 +331,12 @@ impl Surveyor<'_> {
         snapshot.sequence = sequence;
         self.last_sequence = sequence;
         self.state = State::new(snapshot);
+        let is_damaged = !loaded.damaged.is_empty();
         for (namespace, key, chunk) in loaded.damaged {
             self.add_rows(namespace, &key, chunk);
+        }
+        if is_damaged {
+            self.state.follow_all();
         }
         self.check_collections(state_file);
     }
@@ -369,7 +385,8 @@ impl Surveyor<'_> {
     /// Checks what no checksum can tell.
     fn check_collections(&mut self, state_file: &str) {
         let mut found = Vec::new();
-        for (_, key, collection) in self.state.view().collections() {
+        for (namespace, key, collection) in self.state.view().collections() {
+            let (key, _) = shown(namespace, key);
             if collection.chunks.last().is_some_and(|chunk| chunk.number >= collection.next_chunk) {
                 found.push((key.clone(), "a chunk has a number that was not given out yet".to_owned()));
             }
@@ -489,6 +506,14 @@ impl Surveyor<'_> {
 fn damage_at(file: &str, offset: u64, what: String, key: Option<&Key>) -> Damage {
     let key = key.map(|key| Bytes::copy_from_slice(key.name()));
     Damage { file: file.to_owned(), offset: Some(offset), what, key, elements: Vec::new() }
+}
+
+/// The key that people know, and the field if the collection at a place is one.
+fn shown(namespace: NamespaceId, key: &Key) -> (Key, Option<Bytes>) {
+    match fields::owner(namespace, key) {
+        Some((_, key, field)) => (key, Some(field)),
+        None => (key.clone(), None),
+    }
 }
 
 /// Whether another live row has the same name.

@@ -11,7 +11,7 @@ use super::state::{Key, Snapshot};
 use super::tests::{NAMESPACE, add, key, write};
 use super::*;
 use crate::collection::sparse::encode;
-use crate::collection::{AttributeChange, Attributes, RowId, TextChange, live_offsets};
+use crate::collection::{AttributeChange, Attributes, Collection, RowId, TextChange, live_offsets};
 use crate::config::Fsync;
 use crate::disk::sim::{Fault, Moment, SimDisk};
 
@@ -37,6 +37,30 @@ struct KeyContent {
     declared: bool,
     expires_ms: Option<u64>,
     elements: BTreeMap<Bytes, Element>,
+    /// By field: elements and their vectors there.
+    fields: BTreeMap<Bytes, BTreeMap<Bytes, Vec<f32>>>,
+}
+
+/// The vectors of a collection's fields. What a row shares with its element is compared here.
+fn fields_of(
+    fields: &[(&Bytes, &Arc<Collection>)],
+    elements: &BTreeMap<Bytes, Element>,
+) -> Result<BTreeMap<Bytes, BTreeMap<Bytes, Vec<f32>>>, CollectionError> {
+    let mut content = BTreeMap::new();
+    for (name, field) in fields {
+        let mut vectors = BTreeMap::new();
+        for chunk in &field.chunks {
+            for row in live_offsets(chunk).map(|offset| RowId::new(chunk.number, offset)) {
+                let (_, attributes, _, expires_ms, _) = &elements[field.name(row)];
+                assert_eq!(field.attributes(row), attributes.as_deref());
+                assert_eq!(field.expiries().get(row), *expires_ms);
+                let vector = field.vector(row)?.into_owned();
+                vectors.insert(Bytes::copy_from_slice(field.name(row)), vector);
+            }
+        }
+        content.insert(Bytes::clone(name), vectors);
+    }
+    Ok(content)
 }
 
 fn name_of(key: &Key) -> Bytes {
@@ -47,11 +71,16 @@ impl Content {
     /// Everything in a snapshot; an error if a file is damaged where it is read.
     pub(super) fn of(snapshot: &Snapshot) -> Result<Self, CollectionError> {
         let mut keys = BTreeMap::new();
-        for (_, key, collection) in snapshot.collections() {
+        let (mut fields, mut listed) = (0_usize, 0);
+        for (namespace, key, collection) in snapshot.collections() {
+            if namespace.holds_fields() {
+                fields += 1;
+                continue;
+            }
             let mut content = KeyContent {
                 declared: collection.params.declared,
                 expires_ms: collection.expires_ms,
-                elements: BTreeMap::new(),
+                ..KeyContent::default()
             };
             for chunk in &collection.chunks {
                 for offset in live_offsets(chunk) {
@@ -66,8 +95,12 @@ impl Content {
                 }
             }
             assert_eq!(content.elements.len(), collection.len());
+            let of_key: Vec<_> = snapshot.fields(namespace, key).collect();
+            content.fields = fields_of(&of_key, &content.elements)?;
+            listed += of_key.len();
             keys.insert(name_of(key), content);
         }
+        assert_eq!(fields, listed, "each field has its collection");
         Ok(Self(keys))
     }
 
@@ -89,6 +122,7 @@ impl Content {
                 let name = name_of(&key);
                 if let Some(content) = self.0.get_mut(&name) {
                     content.elements.remove(&element);
+                    content.fields.values_mut().for_each(|field| drop(field.remove(&element)));
                     if content.elements.is_empty() && !content.declared {
                         self.0.remove(&name);
                     }
@@ -110,6 +144,18 @@ impl Content {
                 let content = self.0.get_mut(&name_of(&key));
                 if let Some(entry) = content.and_then(|content| content.elements.get_mut(&element)) {
                     entry.4 = sparse.to_vec();
+                }
+            }
+            Change::CreateField { key, field, .. } => {
+                if let Some(content) = self.0.get_mut(&name_of(&key)) {
+                    content.fields.entry(field).or_default();
+                }
+            }
+            Change::SetField { key, element, field, vector, .. } => {
+                let content = self.0.get_mut(&name_of(&key));
+                let content = content.filter(|content| content.elements.contains_key(&element));
+                if let Some(field) = content.and_then(|content| content.fields.get_mut(&field)) {
+                    field.insert(element, vector);
                 }
             }
             Change::Drop { key, .. } => drop(self.0.remove(&name_of(&key))),
@@ -182,6 +228,21 @@ pub(super) fn workload() -> Vec<Step> {
         let element = Bytes::copy_from_slice(element.as_bytes());
         Change::SetSparse { namespace, key, element, sparse }
     };
+    let field = |name: &str, field: &'static str, dim| Change::CreateField {
+        namespace: NAMESPACE,
+        key: key(name),
+        field: field.into(),
+        dim,
+    };
+    let field_vector = |name: &str, element: &str, field: &'static str, vector: &[f32]| {
+        let element = Bytes::copy_from_slice(element.as_bytes());
+        let (key, field, vector) = (key(name), field.into(), vector.to_vec());
+        Change::SetField { namespace: NAMESPACE, key, element, field, vector, model: None }
+    };
+    let many_in_field = |name: &str, elements: std::ops::Range<u32>| {
+        let vector = |at: u32| [f32::from(u16::try_from(at).unwrap()), 1.0, 0.5];
+        Write(elements.map(|at| field_vector(name, &format!("e{at}"), "wide", &vector(at))).collect())
+    };
     let drop_key = |name: &str| Write(vec![Change::Drop { namespace: NAMESPACE, key: key(name) }]);
     vec![
         one("a", "x", 1),
@@ -219,6 +280,20 @@ pub(super) fn workload() -> Vec<Step> {
         expire("d", Some(u64::MAX)),
         expire("d", None),
         drop_key("a"),
+        create("t"),
+        Write(vec![field("t", "wide", 3), field("t", "thin", 1)]),
+        many("t", 0..700, 20),
+        many_in_field("t", 0..650),
+        Write(vec![field_vector("t", "e2", "thin", &[7.0]), goes("t", "e3", Some(u64::MAX))]),
+        Checkpoint,
+        Write(vec![field_vector("t", "e2", "wide", &[9.0, 9.0, 9.0])]),
+        attributes("t", "e4", Some("changed")),
+        one("t", "e3", 77),
+        remove("t", "e5"),
+        rename("t", "u"),
+        Checkpoint,
+        Write(vec![goes("u", "e9", Some(9)), field_vector("u", "e10", "thin", &[-1.0])]),
+        rename("d", "u"),
         many("b", 500..560, 90),
         Checkpoint,
         Write(vec![add("b", "e1", 1, None), add("f", "new", 2, None)]),

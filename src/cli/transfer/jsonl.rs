@@ -1,6 +1,7 @@
-//! `.jsonl`: an object a line, with `id`, `vector`, `attributes` and `text`. Attributes come back as the same JSON, if not with
+//! `.jsonl`: an object a line, with `id`, `vector`, `attributes`, `text` and `fields`. Attributes come back as the same JSON, if not with
 //! the same blanks; those that are not JSON stand as a string in `raw_attributes`.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -24,6 +25,8 @@ struct Line {
     raw_attributes: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     text: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    fields: BTreeMap<String, Vec<f32>>,
 }
 
 /// Reads one.
@@ -56,6 +59,7 @@ impl Reader {
             vector: line.vector,
             attributes: attributes.or(line.raw_attributes.map(String::into_bytes)),
             text: line.text.map(String::into_bytes),
+            fields: line.fields,
         })
     }
 }
@@ -113,6 +117,7 @@ impl Sink for Writer {
                 raw_attributes: attributes.filter(|_| json.is_none()),
                 attributes: json,
                 text: record.text.map(text_of).transpose()?,
+                fields: record.fields,
             };
             let mut bytes = serde_json::to_vec(&line).map_err(|error| CliError::Data(error.to_string()))?;
             bytes.push(b'\n');

@@ -9,6 +9,7 @@ mod jsonl;
 mod npy;
 mod server;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -37,7 +38,7 @@ macro_rules! formats {
 
   .npy    vectors, a row each (little-endian f32, f64, f16, or 8 bits); elements are 0, 1, 2 ... or the lines of FILE.ids
   .fvecs  vectors, each with its dimension in front; elements as with .npy
-  .jsonl  an object a line: id, vector, attributes, text
+  .jsonl  an object a line: id, vector, attributes, text, fields (their vectors; the set must have them)
   .csv    a column each: id, vector (numbers with blanks between them), text; other columns are attributes
 
 A password stands in the URL, or in the variable REDISCLI_AUTH.
@@ -91,6 +92,8 @@ pub struct Record {
     pub attributes: Option<Vec<u8>>,
     /// Its text.
     pub text: Option<Vec<u8>>,
+    /// Its vectors in fields.
+    pub fields: BTreeMap<String, Vec<f32>>,
 }
 
 /// What a set is, where its source says it.
@@ -104,6 +107,8 @@ pub struct Shape {
     pub model: Option<String>,
     /// Dimensions.
     pub dims: usize,
+    /// Its fields with their dimensions.
+    pub fields: Vec<(String, usize)>,
 }
 
 /// Where records come from.

@@ -80,6 +80,7 @@ impl ServerSource {
             metric: text("metric"),
             model: text("model"),
             dims: usize::try_from(count("vector-dim")).unwrap_or(0),
+            fields: field("fields").and_then(fields).unwrap_or_default(),
         };
         let total = count("size");
         let is_vecdis = place.is_vecdis(&mut client)?;
@@ -134,7 +135,7 @@ impl ServerSource {
         let per_name = commands.len() / names.len().max(1);
         let mut records = Vec::new();
         for (element, answers) in names.into_iter().zip(answers.chunks(per_name)) {
-            let (vector, attributes, text) = match answers {
+            let (vector, attributes, text, further) = match answers {
                 [map] => {
                     let Some(fields) = pairs(map) else { continue };
                     let field =
@@ -143,18 +144,31 @@ impl ServerSource {
                         field("vector").and_then(floats),
                         field("attributes").and_then(bulk),
                         field("text").and_then(bulk),
+                        field("fields").and_then(pairs).unwrap_or_default(),
                     )
                 }
-                [vector, attributes] => (floats(vector), bulk(attributes), None),
+                [vector, attributes] => (floats(vector), bulk(attributes), None, Vec::new()),
                 _ => return Err(unexpected("VGET")),
             };
             // One without a vector has been removed meanwhile.
             if vector.is_some() {
-                records.push(Record { element, vector, attributes, text });
+                let further =
+                    further.iter().filter_map(|(name, vector)| Some((name.clone(), floats(vector)?)));
+                let fields = further.collect();
+                records.push(Record { element, vector, attributes, text, fields });
             }
         }
         Ok(records)
     }
+}
+
+/// Names and dimensions of the fields that VINFO tells.
+fn fields(frame: &BytesFrame) -> Option<Vec<(String, usize)>> {
+    let dim = |sizes: &BytesFrame| {
+        let (_, dim) = pairs(sizes)?.into_iter().find(|(name, _)| name == "dim")?;
+        usize::try_from(number(&dim)?).ok()
+    };
+    pairs(frame)?.into_iter().map(|(name, sizes)| Some((name, dim(&sizes)?))).collect()
 }
 
 fn floats(frame: &BytesFrame) -> Option<Vec<f32>> {
@@ -197,6 +211,7 @@ pub struct ServerSink {
     is_vecdis: bool,
     quantization: Option<&'static str>,
     lost_texts: u64,
+    lost_vectors: usize,
 }
 
 impl ServerSink {
@@ -215,6 +230,9 @@ impl ServerSink {
             if let Some(model) = &shape.model {
                 create = create.arg("MODEL").arg(model.as_str());
             }
+            for (name, dim) in &shape.fields {
+                create = create.arg("FIELD").arg(name.as_str()).arg("DIM").arg(dim.to_string());
+            }
             client.call(&create)?;
         } else if !is_vecdis && !metric.eq_ignore_ascii_case("cosine") {
             return Err(CliError::Data(format!(
@@ -222,16 +240,35 @@ impl ServerSink {
                 place.name()
             )));
         }
-        Ok(Self { client, key: key.to_vec(), is_vecdis, quantization: shape.quantization, lost_texts: 0 })
+        Ok(Self {
+            client,
+            key: key.to_vec(),
+            is_vecdis,
+            quantization: shape.quantization,
+            lost_texts: 0,
+            lost_vectors: 0,
+        })
     }
 
-    fn add(&mut self, record: Record) -> Result<Command, CliError> {
+    /// Adds a record: its own vector, then those in fields.
+    fn adds(&self, mut record: Record) -> Result<Vec<Command>, CliError> {
+        let (element, fields) = (record.element.clone(), std::mem::take(&mut record.fields));
+        let in_field = |(name, vector): (String, Vec<f32>)| {
+            let add = Command::new(["VADD"]).arg(self.key.clone()).arg("FP32").arg(blob(&vector));
+            add.arg(element.clone()).arg("FIELD").arg(name)
+        };
+        let fields: Vec<Command> = match self.is_vecdis {
+            true => fields.into_iter().map(in_field).collect(),
+            false => Vec::new(),
+        };
+        Ok(std::iter::once(self.add(record)?).chain(fields).collect())
+    }
+
+    fn add(&self, record: Record) -> Result<Command, CliError> {
         let add = Command::new(["VADD"]).arg(self.key.clone());
         let text = record.text.filter(|_| self.is_vecdis || record.vector.is_none());
         let mut add = match (&record.vector, &text) {
-            (Some(vector), _) => {
-                add.arg("FP32").arg(vector.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())
-            }
+            (Some(vector), _) => add.arg("FP32").arg(blob(vector)),
             (None, Some(text)) if self.is_vecdis => add.arg("TEXT").arg(text.clone()),
             _ => return Err(CliError::Data("Redis embeds no texts: a vector is needed".to_owned())),
         };
@@ -249,13 +286,18 @@ impl ServerSink {
     }
 }
 
+fn blob(vector: &[f32]) -> Vec<u8> {
+    vector.iter().flat_map(|component| component.to_le_bytes()).collect()
+}
+
 impl Sink for ServerSink {
     fn put(&mut self, records: Vec<Record>) -> Result<(), CliError> {
         if !self.is_vecdis {
             self.lost_texts += records.iter().filter(|record| record.text.is_some()).count() as u64;
+            self.lost_vectors += records.iter().map(|record| record.fields.len()).sum::<usize>();
         }
-        let commands = records.into_iter().map(|record| self.add(record)).collect::<Result<Vec<_>, _>>()?;
-        self.client.pipeline(&commands).map(drop)
+        let adds = records.into_iter().map(|record| self.adds(record)).collect::<Result<Vec<_>, _>>()?;
+        self.client.pipeline(&adds.concat()).map(drop)
     }
 
     fn finish(&mut self) -> Result<(), CliError> {
@@ -263,6 +305,11 @@ impl Sink for ServerSink {
     }
 
     fn lost(&self) -> Option<String> {
-        (self.lost_texts > 0).then(|| format!("Redis keeps no texts: {} are lost", self.lost_texts))
+        let (texts, vectors) = (self.lost_texts, self.lost_vectors);
+        let lost =
+            |count, what: &str| (count > 0).then(|| format!("Redis keeps no {what}: {count} are lost"));
+        let lost = [lost(texts, "texts"), lost(vectors as u64, "vectors in fields")];
+        let lost: Vec<String> = lost.into_iter().flatten().collect();
+        (!lost.is_empty()).then(|| lost.join("; "))
     }
 }

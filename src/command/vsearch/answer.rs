@@ -1,12 +1,10 @@
 //! What a VSEARCH answers.
 
-use std::sync::{Arc, OnceLock};
-
 use super::grammar::{Clause, What};
 use super::rank::{Candidate, Ranked, Ranking};
-use super::{Asked, Times};
+use super::{Asked, Dense, Times};
+use crate::collection::Collection;
 use crate::collection::fusion::{Fusion, Norm};
-use crate::collection::plan::Plan;
 use crate::collection::text_search::Segments;
 use crate::command::CommandError;
 use crate::command::reply::Reply;
@@ -69,6 +67,7 @@ impl Asked {
         for (at, (clause, hits)) in self.ask.clauses.iter().zip(&ranking.clauses).enumerate() {
             let place = hits.iter().position(|(_, candidate)| *candidate == one.candidate);
             let mut fields = vec![("clause", Reply::text(clause.name()))];
+            fields.extend(clause.field.as_ref().map(|field| ("field", Reply::bulk(field))));
             fields.push(("rank", place.map_or(Reply::Null, |place| integer(place + 1))));
             fields.push(("score", place.map_or(Reply::Null, |place| Reply::Double(hits[place].0))));
             if let What::Match { .. } = clause.what {
@@ -96,24 +95,28 @@ impl Asked {
 
     /// How the candidates of each clause were found.
     fn clause_plans(&self, ranking: &Ranking) -> Vec<Reply> {
-        let mut traces = self.traces.chunks(self.targets.len().max(1));
+        let mut dense = self.dense.chunks(self.targets.len().max(1));
         let clause = |(at, clause): (usize, &Clause)| {
-            let collections = || self.targets.iter().map(|target| &target.collection);
-            let elements = || collections().map(|one| one.len() as u64).sum::<u64>();
-            let (plan, rows) = match clause.what {
-                What::Vector(_) => (plans(traces.next().unwrap_or_default()), elements()),
-                What::Match { .. } => {
-                    ("maxscore".into(), collections().map(|one| one.text_stats().texts).sum())
-                }
-                What::Sparse(_) => ("postings".into(), elements()),
+            let searches = match clause.what {
+                What::Vector(_) => dense.next().unwrap_or_default(),
+                What::Match { .. } | What::Sparse(_) => &[],
             };
-            let mut fields = vec![
-                ("clause", Reply::text(clause.name())),
-                ("plan", Reply::Bulk(plan.into())),
-                ("rows", integer(rows)),
-            ];
+            let collections: Vec<&Collection> = match clause.what {
+                What::Vector(_) => searches.iter().map(|search| &*search.collection).collect(),
+                What::Match { .. } | What::Sparse(_) => {
+                    self.targets.iter().map(|target| &*target.collection).collect()
+                }
+            };
+            let rows = |one: &&Collection| match clause.what {
+                What::Match { .. } => one.text_stats().texts,
+                What::Vector(_) | What::Sparse(_) => one.len() as u64,
+            };
+            let mut fields = vec![("clause", Reply::text(clause.name()))];
+            fields.extend(clause.field.as_ref().map(|field| ("field", Reply::bulk(field))));
+            fields.push(("plan", Reply::Bulk(plan(clause, searches).into())));
+            fields.push(("rows", integer(collections.iter().map(rows).sum::<u64>())));
             if let Some(filter) = &self.ask.filter {
-                let passing = collections().map(|one| one.passing(filter).count());
+                let passing = collections.iter().map(|one| one.passing(filter).count());
                 fields.push(("passing", integer(passing.sum::<usize>())));
             }
             fields.push(("candidates", integer(ranking.clauses[at].len())));
@@ -142,9 +145,14 @@ impl Asked {
     }
 }
 
-/// What the plans are called; one name if the collections have the same.
-fn plans(traces: &[Arc<OnceLock<Plan>>]) -> String {
-    let mut names: Vec<&str> = traces.iter().filter_map(|trace| Some(trace.get()?.name())).collect();
+/// How the candidates of a clause were found; several ways if the collections differ.
+fn plan(clause: &Clause, searches: &[Dense]) -> String {
+    let plan_of = |search: &Dense| Some(search.trace.as_ref()?.get()?.name());
+    let mut names: Vec<&str> = match clause.what {
+        What::Vector(_) => searches.iter().filter_map(plan_of).collect(),
+        What::Match { .. } => vec!["maxscore"],
+        What::Sparse(_) => vec!["postings"],
+    };
     names.dedup();
     names.join(", ")
 }

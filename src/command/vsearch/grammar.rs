@@ -53,6 +53,8 @@ pub(super) enum What {
 pub(super) struct Clause {
     pub what: What,
     pub weight: f64,
+    /// For a dense clause, the field whose vectors are compared, instead of the elements' own.
+    pub field: Option<Vec<u8>>,
 }
 
 /// More for elements with this value in this field.
@@ -253,11 +255,15 @@ fn clause(reader: &mut Reader<'_>, word: &[u8], ask: &mut Ask) -> Result<bool, C
     } else {
         return Ok(false);
     };
-    let mut weight = 1.0;
+    let (mut weight, mut field) = (1.0, None);
     loop {
         if reader.follows("WEIGHT") {
             weight = reader
                 .parsed("WEIGHT", |value| float(value).filter(|value| value.is_finite() && *value >= 0.0))?;
+        } else if let What::Vector(_) = what
+            && reader.follows("FIELD")
+        {
+            field = Some(reader.value("FIELD")?.to_vec());
         } else if let What::Match { k1, .. } = &mut what
             && reader.follows("K1")
         {
@@ -270,7 +276,7 @@ fn clause(reader: &mut Reader<'_>, word: &[u8], ask: &mut Ask) -> Result<bool, C
             break;
         }
     }
-    ask.clauses.push(Clause { what, weight });
+    ask.clauses.push(Clause { what, weight, field });
     Ok(true)
 }
 

@@ -45,6 +45,14 @@ struct Target {
     key: Key,
 }
 
+/// A vector search as the ranking knows it.
+struct Dense {
+    /// The vectors it compares: of a collection, or of a field.
+    collection: Arc<Collection>,
+    /// For EXPLAIN: how it was answered.
+    trace: Option<Arc<OnceLock<Plan>>>,
+}
+
 /// What is asked for, and where.
 struct Asked {
     ask: Ask,
@@ -53,8 +61,8 @@ struct Asked {
     shows_key: bool,
     /// The keyword searches, by clause and collection; none for other clauses.
     queries: Vec<Vec<TextQuery>>,
-    /// For EXPLAIN: how the vector searches were answered, by clause and collection.
-    traces: Vec<Arc<OnceLock<Plan>>>,
+    /// The vector searches, by clause and collection.
+    dense: Vec<Dense>,
     /// The text of the query, for BOOSTTEXT and RERANK.
     text: Option<Arc<str>>,
 }
@@ -128,9 +136,9 @@ fn combined(
     shows_key: bool,
 ) -> Result<Outcome, CommandError> {
     let text = ask.text().map(|at| text_argument(call.request.arg(at)).map(Arc::from)).transpose()?;
-    let dense = ask.clauses.iter().any(|clause| matches!(clause.what, What::Vector(_)));
+    let is_dense = ask.clauses.iter().any(|clause| matches!(clause.what, What::Vector(_)));
     let metric = |target: &Target| target.collection.params.layout.metric;
-    if dense && targets.windows(2).any(|two| metric(&two[0]) != metric(&two[1])) {
+    if is_dense && targets.windows(2).any(|two| metric(&two[0]) != metric(&two[1])) {
         return Err(CommandError::text("ERR the collections have different metrics"));
     }
     let mut vectors = embedded(call, &ask, &targets, text.as_ref())?.into_iter();
@@ -139,12 +147,13 @@ fn combined(
         Some(_) => vectors.next().map(|(model, vector)| (model, Some(vector))),
         None => None,
     };
-    let (mut searches, mut lookups, mut queries, mut traces) =
+    let (mut searches, mut lookups, mut queries, mut dense) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for clause in &ask.clauses {
         let mut of_clause = Vec::new();
-        for Target { collection, .. } in &targets {
-            let (count, filter, collection) = (ask.window(), ask.filter.clone(), Arc::clone(collection));
+        for target in &targets {
+            let (count, filter) = (ask.window(), ask.filter.clone());
+            let collection = Arc::clone(&target.collection);
             match &clause.what {
                 What::Match { text, k1, b } => {
                     let query = text_query(&collection, call.request.arg(*text), (*k1, *b))?;
@@ -158,12 +167,14 @@ fn combined(
                     lookups.push(Lookup::Here(Postings::Sparse(sparse)));
                 }
                 What::Vector(source) => {
-                    let vector = vector(call, &collection, source, &mut vectors)?;
+                    let field = clause.field.as_deref();
+                    let collection = call.vectors(&target.key, &target.collection, field)?;
+                    let vector = vector(call, collection, source, field, &mut vectors)?;
                     let trace = ask.explain.then(Arc::default);
-                    traces.extend(trace.clone());
+                    dense.push(Dense { collection: Arc::clone(collection), trace: trace.clone() });
                     searches.push(SearchRequest {
                         query: Query::new(&collection.params.layout, &vector),
-                        collection: Arc::clone(&collection),
+                        collection: Arc::clone(collection),
                         count,
                         effort: ask.effort,
                         exact: ask.exact,
@@ -175,7 +186,7 @@ fn combined(
         }
         queries.push(of_clause);
     }
-    let asked = Arc::new(Asked { ask, targets, shows_key, queries, traces, text });
+    let asked = Arc::new(Asked { ask, targets, shows_key, queries, dense, text });
     Ok(Outcome::Combined(Box::new(Combined { asked, searches, lookups, rerank })))
 }
 
@@ -185,18 +196,26 @@ fn text_query(collection: &Collection, text: &[u8], (k1, b): (f64, f64)) -> Resu
     Ok(TextQuery { k1, b, ..query })
 }
 
-/// The vector of a clause as a collection compares it.
+fn not_found(field: Option<&[u8]>) -> CommandError {
+    match field.map(String::from_utf8_lossy) {
+        None => CommandError::text("ERR element not found in set"),
+        Some(field) => CommandError::Text(format!("ERR element not found in field '{field}'").into()),
+    }
+}
+
+/// The vector of a clause as a collection or a field compares it.
 fn vector<'a>(
     call: &Call<'_>,
     collection: &'a Collection,
     source: &Source,
+    field: Option<&[u8]>,
     embedded: &mut impl Iterator<Item = (Arc<Model>, Vector)>,
 ) -> Result<Cow<'a, [f32]>, CommandError> {
     match source {
         Source::Vector(vector) => fit(collection, vector.clone()),
         Source::Element(at) => {
             let row = row_of(collection, call.request.arg(*at))?;
-            Ok(collection.vector(row.ok_or(CommandError::text("ERR element not found in set"))?)?)
+            Ok(collection.vector(row.ok_or_else(|| not_found(field))?)?)
         }
         Source::Text(_) => {
             let (_, vector) = embedded.next().ok_or(NOT_EMBEDDED)?;

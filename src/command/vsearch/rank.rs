@@ -62,15 +62,23 @@ impl Asked {
         vectors: Vec<Hits>,
         texts: Vec<TextHits>,
     ) -> Result<Vec<Vec<(f64, Candidate)>>, CommandError> {
-        let (mut vectors, mut texts) = (vectors.into_iter(), texts.into_iter());
+        let (mut vectors, mut texts) = (vectors.into_iter().zip(&self.dense), texts.into_iter());
         let mut clauses = Vec::with_capacity(self.ask.clauses.len());
         for clause in &self.ask.clauses {
             let mut found: Vec<(f64, Candidate)> = Vec::new();
             for target in 0..self.targets.len() {
                 match clause.what {
                     What::Vector(_) => {
-                        let hits = vectors.next().ok_or(STOPPING)??;
-                        found.extend(hits.iter().map(|hit| (f64::from(hit.score), (target, hit.row))));
+                        let (hits, search) = vectors.next().ok_or(STOPPING)?;
+                        let collection = &self.targets[target].collection;
+                        let is_field = clause.field.is_some();
+                        found.extend(hits?.iter().filter_map(|hit| {
+                            let row = match is_field {
+                                true => collection.row_of_field(&search.collection, hit.row)?,
+                                false => hit.row,
+                            };
+                            Some((f64::from(hit.score), (target, row)))
+                        }));
                     }
                     What::Match { .. } | What::Sparse(_) => {
                         let hits = texts.next().ok_or(STOPPING)??;
