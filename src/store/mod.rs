@@ -23,6 +23,8 @@ mod tests;
 mod tests_crash;
 #[cfg(test)]
 mod tests_damage;
+#[cfg(test)]
+mod tests_fields;
 pub mod users;
 mod writer;
 
