@@ -1,12 +1,13 @@
 //! Fields: further vectors of elements, with VCREATE ... FIELD, VADD ... FIELD and VSEARCH ... FIELD.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::cast_precision_loss)]
 
 mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -367,6 +368,66 @@ fn fields_survive_kills_checkpoints_backups_and_repairs() {
     served(&restored);
     served(&repaired);
     served(folder.path());
+}
+
+#[test]
+fn a_field_has_a_graph_of_its_own() {
+    let server = Server::start(&[]);
+    let (mut client, mut rng) = (server.connect(), Rng(6));
+    client.check(&[("VCREATE k DIM 2 INDEX HNSW FIELD wide DIM 12", "+OK")]);
+    let vectors: Vec<Vec<f32>> = (0..2000).map(|_| rng.vector(12)).collect();
+    let named = |(at, vector): (usize, &Vec<f32>)| {
+        let element = format!("e{at}");
+        [add(&element, "", &[1.0, at as f32], None), add(&element, "wide", vector, None)]
+    };
+    let adds: Vec<Command> = vectors.iter().enumerate().flat_map(named).collect();
+    assert!(client.pipeline(&adds).iter().all(|reply| !reply.is_error()));
+    let begin = Instant::now();
+    loop {
+        let reply = client.call(&words("VSEARCH k VECTOR ELE e7 FIELD wide LIMIT 0 1 EXPLAIN"));
+        assert_eq!(reply.field("results").items()[0].field("id").text(), "e7");
+        if reply.field("plan").field("clauses").items()[0].field("plan").text() == "graph" {
+            break;
+        }
+        assert!(begin.elapsed() < WAIT_MAX, "{reply}");
+        sleep(Duration::from_millis(20));
+    }
+    let removals: Vec<Command> =
+        (0..2000).step_by(2).map(|at| command(&["VREM", "k", &format!("e{at}")])).collect();
+    client.pipeline(&removals);
+    for at in (1..2000).step_by(100) {
+        let found = ids(&mut client, &format!("VSEARCH k VECTOR ELE e{at} FIELD wide LIMIT 0 5"));
+        let found: Vec<&str> = found.split(' ').collect();
+        assert_eq!((found[0], found.len()), (&format!("e{at}")[..], 5));
+        assert!(found.iter().all(|id| id[1..].parse::<usize>().unwrap() % 2 == 1), "{found:?}");
+    }
+}
+
+#[test]
+fn searches_of_a_field_find_everything_while_elements_change() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    client.check(&[("VCREATE k DIM 2 FIELD other DIM 1", "+OK")]);
+    let both = |at: usize| {
+        let element = format!("e{at}");
+        [add(&element, "", &[1.0, 0.0], None), add(&element, "other", &[at as f32], None)]
+    };
+    client.pipeline(&(0..1000).flat_map(both).collect::<Vec<_>>());
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut client, mut rng) = (server.connect(), Rng(8));
+            for _ in 0..300 {
+                let update = |_| add(&format!("e{}", rng.below(1000)), "", &[1.0, 0.5], None);
+                client.pipeline(&(0..50).map(update).collect::<Vec<_>>());
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        while !done.load(Ordering::Relaxed) {
+            let reply = client.call(&words("VSEARCH k VECTOR VALUES 1 1 FIELD other LIMIT 0 1000"));
+            assert_eq!(reply.field("results").items().len(), 1000);
+        }
+    });
 }
 
 #[test]
