@@ -10,6 +10,7 @@ pub mod collection;
 pub mod command;
 pub mod config;
 pub mod disk;
+pub mod document;
 pub mod embed;
 pub mod glob;
 pub mod graph;

@@ -14,6 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["access"],
     &["store"],
     &["collection"],
+    &["document"],
     &["graph"],
     &["text"],
     &["vector"],

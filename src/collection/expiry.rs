@@ -94,6 +94,8 @@ impl Collection {
         let over: Vec<RowId> = self.expiries.over(now_ms).collect();
         for row in over {
             let had_attributes = self.attributes(row).is_some();
+            let name = self.name(row).to_vec();
+            self.documents.detach(&name);
             self.kill_row(row, had_attributes);
         }
     }

@@ -7,6 +7,7 @@
 pub mod chunk;
 pub mod columns;
 pub mod compaction;
+pub mod documents;
 pub mod expiry;
 pub mod fields;
 pub mod filter;
@@ -44,6 +45,7 @@ use crate::vector::kernel;
 use crate::vector::quant::{self, Scalars};
 use crate::vector::{Layout, Metric};
 pub use chunk::{Attributes, Chunk, Rows, Text};
+use documents::Documents;
 use expiry::Expiries;
 use ids::{Entry, IdTable, PendingIds, hash_name};
 use index::Index;
@@ -292,6 +294,7 @@ pub struct Collection {
     /// Its graph, shared by all versions.
     pub index: Arc<Index>,
     expiries: Expiries,
+    documents: Documents,
     ids: Arc<RwLock<IdTable>>,
     pending: PendingIds,
 }
@@ -311,6 +314,7 @@ impl Collection {
             fields: Vec::new(),
             index: Arc::default(),
             expiries: Expiries::default(),
+            documents: Documents::default(),
             ids: Arc::default(),
             pending: PendingIds::default(),
         }
@@ -465,6 +469,7 @@ impl Collection {
         text: &TextChange,
     ) -> bool {
         let current = self.find_private(element);
+        self.documents.detach(element);
         let kept = current.and_then(|row| self.live_chunk(row).shared_attributes(row.offset()));
         let attributes = match attributes {
             AttributeChange::Keep => kept.clone(),
@@ -545,6 +550,7 @@ impl Collection {
             return false;
         };
         self.set_id(element, Some(row), None);
+        self.documents.detach(element);
         let had_attributes = self.attributes(row).is_some();
         self.kill(row, had_attributes);
         true
@@ -601,7 +607,10 @@ impl Collection {
         let chunks: usize = self.chunks.iter().map(|chunk| chunk.size_bytes()).sum();
         // Its entry in the map of keys, and the table's own fields.
         const ENTRY_BYTES: usize = 290;
-        let shared = self.table().size_bytes() + self.index.size_bytes() + self.expiries.size_bytes();
+        let shared = self.table().size_bytes()
+            + self.index.size_bytes()
+            + self.expiries.size_bytes()
+            + self.documents.size_bytes();
         size_of::<Self>() + ENTRY_BYTES + chunks + self.chunks.capacity() * 8 + shared
     }
 }

@@ -30,6 +30,7 @@ pub mod transaction;
 pub mod usage;
 mod vadd;
 mod vcreate;
+mod vdoc;
 mod vectors;
 mod vexpire;
 mod vmodel;
@@ -277,6 +278,10 @@ pub type WriteHandler = fn(&Call<'_>) -> Result<WriteOp, CommandError>;
 /// Carries out a command that reads.
 pub type ReadHandler = fn(&Call<'_>) -> Result<Outcome, CommandError>;
 
+/// Prepares a write that splits a text and has the parts embedded. The flag says whether the snapshot has everything that comes
+/// before the command.
+pub type DocumentHandler = fn(&Call<'_>, bool) -> Result<Write, CommandError>;
+
 /// How a command is carried out.
 #[derive(Clone, Copy)]
 pub enum Handler {
@@ -286,6 +291,10 @@ pub enum Handler {
     Read(ReadHandler),
     /// Changes the data.
     Write(WriteHandler),
+    /// Changes the data, once the parts of a text are embedded.
+    Document(DocumentHandler),
+    /// As its subcommand says.
+    BySubcommand(&'static [(&'static str, Handler)]),
     /// Takes its time.
     Wait(fn(&Arc<Context>, &Request) -> Result<Waiting, CommandError>),
     /// About users: what is left to do is said by the step.
@@ -308,6 +317,8 @@ pub enum Step {
     WriteThen(Write, Then),
     /// Like `Write`, for a command with texts: which model embeds them depends on the connection's earlier writes.
     TextWrite(WriteHandler),
+    /// Prepare it once the connection's earlier writes are published, and give it to the writer.
+    Document(DocumentHandler),
     /// Run a transaction's body.
     Exec(transaction::Body),
     /// Begin it once the connection's earlier writes are published, and wait for it.
@@ -375,13 +386,15 @@ fn step(
     spec: &'static CommandSpec,
     request: &Request,
 ) -> Result<Step, CommandError> {
-    Ok(match spec.handler {
+    Ok(match spec.handler_of(request) {
         Handler::Session(run) => Step::Reply(run(session, context, request)?),
         Handler::Read(run) => Step::Read(run),
         Handler::Write(prepare) => match write(prepare, &Scope::of(session), context, request, None) {
             Err(CommandError::Texts(_)) => Step::TextWrite(prepare),
             prepared => Step::Write(Write::Ready(prepared?)),
         },
+        Handler::Document(run) => Step::Document(run),
+        Handler::BySubcommand(_) => unreachable!("the subcommand is known"),
         Handler::Wait(run) => Step::Wait(run),
         Handler::Account(run) => run(session, context, request)?,
         Handler::Transaction(verb) => transaction::step(verb, session)?,
@@ -408,7 +421,7 @@ fn check(
         return Err(LOADING);
     }
     permissions::check(session, context, spec, request)?;
-    if context.store.read_only && spec.flags.contains(&"write") {
+    if context.store.read_only && spec.writes(request) {
         return Err(READ_ONLY);
     }
     Ok(spec)
@@ -424,7 +437,31 @@ fn write(
     let snapshot = context.store.snapshot();
     let namespace = scope.namespace;
     let op = prepare(&Call { context, snapshot: &snapshot, namespace, scope, request, embedded })?;
-    Ok(scope.within_limits(request, op))
+    Ok(scope.within_limits(brings(request), op))
+}
+
+/// Vectors that a write brings.
+fn brings(request: &Request) -> u64 {
+    let number = |at: usize| request.get(at).and_then(parse::integer).and_then(|n| u64::try_from(n).ok());
+    match request.arg(0).to_ascii_lowercase().as_slice() {
+        b"vadd" => 1,
+        b"vmadd" => number(2).unwrap_or(1),
+        _ => 0,
+    }
+}
+
+/// Prepares a write that splits a text. `before`: the newest snapshot has everything that comes before the command.
+pub fn document_write(
+    run: DocumentHandler,
+    scope: &Scope,
+    context: &Context,
+    request: &Request,
+    before: bool,
+) -> Write {
+    let snapshot = context.store.snapshot_at(clock::now_ms());
+    let call =
+        Call { context, snapshot: &snapshot, namespace: scope.namespace, scope, request, embedded: None };
+    run(&call, before).unwrap_or_else(|error| Write::Ready(answer(error.into())))
 }
 
 /// Prepares a write that may have texts, as far as can be before they are embedded.
@@ -493,7 +530,8 @@ pub fn read(run: ReadHandler, context: &Context, scope: &Scope, request: &Reques
     }
 }
 
-/// Runs a reading command whose texts are embedded, on the snapshot it was first run on.
+/// Runs a reading command whose texts are embedded, on the snapshot it was first run on, or on a newer one if that has become too
+/// old to tell.
 pub fn read_text(
     run: ReadHandler,
     context: &Context,
@@ -503,6 +541,12 @@ pub fn read_text(
     embedded: &[Embedded],
 ) -> Outcome {
     let namespace = scope.namespace;
-    let call = Call { context, snapshot, namespace, scope, request, embedded: Some(embedded) };
-    run(&call).unwrap_or_else(|error| Outcome::Reply(error.into()))
+    let on = |snapshot: &Snapshot| {
+        run(&Call { context, snapshot, namespace, scope, request, embedded: Some(embedded) })
+    };
+    let mut outcome = on(snapshot);
+    while matches!(outcome, Err(CommandError::Stale)) {
+        outcome = on(&context.store.snapshot_at(clock::now_ms()));
+    }
+    outcome.unwrap_or_else(|error| Outcome::Reply(error.into()))
 }

@@ -64,6 +64,7 @@ fn subcommand_categories(spec: &CommandSpec, name: &str) -> Option<Vec<&'static 
         ("client", _) => vec!["connection", "slow"],
         ("acl", "cat" | "genpass" | "whoami") | (_, "help") => vec!["slow"],
         ("acl" | "config" | "slowlog" | "latency" | "module", _) => ADMIN.to_vec(),
+        ("vdoc", "get" | "list" | "sections") => vec!["read", "vector", "slow"],
         _ => return None,
     })
 }
@@ -94,13 +95,13 @@ pub fn key_places(spec: &CommandSpec, request: &Request, name: usize) -> impl It
     places.filter(move |place| *place < arguments)
 }
 
-/// How a command uses its keys; `index` counts them.
-pub fn key_access(spec: &CommandSpec, index: usize) -> KeyAccess {
+/// How a request uses its keys; `index` counts them.
+fn key_access(spec: &CommandSpec, request: &Request, index: usize) -> KeyAccess {
     match (spec.name, index) {
         ("exists" | "type" | "watch" | "object" | "memory", _) => KeyAccess::LOOK,
         ("rename", 0) => KeyAccess::READ_WRITE,
         ("copy", 0) => KeyAccess::READ,
-        _ if spec.flags.contains(&"write") => KeyAccess::WRITE,
+        _ if spec.writes(request) => KeyAccess::WRITE,
         _ => KeyAccess::READ,
     }
 }
@@ -117,7 +118,7 @@ pub fn allowed(user: &User, spec: &CommandSpec, request: &Request) -> Result<(),
     let keys: Vec<_> = places
         .iter()
         .enumerate()
-        .map(|(index, &place)| (request.arg(place), key_access(spec, index)))
+        .map(|(index, &place)| (request.arg(place), key_access(spec, request, index)))
         .collect();
     let asked = Asked { command: command_id(spec, request), first_argument: request.get(1), keys: &keys };
     user.check(&asked, &CATALOG).map_err(|denied| match denied {
@@ -229,14 +230,9 @@ impl Scope {
         self.limited.as_ref().is_none_or(|user| user.allows_key(key, KeyAccess::WRITE))
     }
 
-    /// Refuses a write that brings vectors if the user's namespace is full.
-    pub(super) fn within_limits(&self, request: &Request, op: WriteOp) -> WriteOp {
-        let Some(account) = &self.account else { return op };
-        let brings = match request.arg(0).to_ascii_lowercase().as_slice() {
-            b"vadd" => 1,
-            b"vmadd" => request.get(2).and_then(integer).and_then(|n| u64::try_from(n).ok()).unwrap_or(1),
-            _ => return op,
-        };
+    /// Refuses a write that brings so many vectors if the user's namespace is full.
+    pub(super) fn within_limits(&self, brings: u64, op: WriteOp) -> WriteOp {
+        let Some(account) = self.account.as_ref().filter(|_| brings > 0) else { return op };
         let (limits, namespace) = (account.record().limits, self.namespace);
         if limits.vectors == 0 && limits.bytes == 0 {
             return op;

@@ -12,7 +12,7 @@ use super::transaction::Verb;
 use super::{CommandError, Handler};
 use super::{
     acl, admin, api_key, client, connection, debug, docs, edits, elements, expire, index, info, keys, memory,
-    monitor, text, vadd, vcreate, vectors, vexpire, vmodel, vsearch, vsim,
+    monitor, text, vadd, vcreate, vdoc, vectors, vexpire, vmodel, vsearch, vsim,
 };
 
 /// Which family a command belongs to.
@@ -77,6 +77,19 @@ pub struct CommandSpec {
 }
 
 impl CommandSpec {
+    /// How a request of it is carried out.
+    pub fn handler_of(&self, request: &Request) -> Handler {
+        let Handler::BySubcommand(handlers) = self.handler else { return self.handler };
+        let given = request.get(1).unwrap_or_default();
+        let found = handlers.iter().find(|(name, _)| is_word(given, name));
+        found.map_or(self.handler, |(_, handler)| *handler)
+    }
+
+    /// Whether a request of it may change the data.
+    pub fn writes(&self, request: &Request) -> bool {
+        matches!(self.handler_of(request), Handler::Write(_) | Handler::Document(_))
+    }
+
     /// Whether that many arguments, the name counted, are as many as it takes.
     pub fn takes(&self, arguments: usize) -> bool {
         fits(self.arity, arguments)
@@ -232,6 +245,11 @@ const SUBCOMMANDS: &[(&str, &str, i64)] = &[
     ("slowlog", "get", -2),
     ("slowlog", "len", 2),
     ("slowlog", "reset", 2),
+    ("vdoc", "add", -5),
+    ("vdoc", "del", 4),
+    ("vdoc", "get", -4),
+    ("vdoc", "list", -4),
+    ("vdoc", "sections", -8),
 ];
 
 /// The names of a command's subcommands.
@@ -444,6 +462,12 @@ pub static COMMANDS: &[CommandSpec] = &[
         "key (FILTER expr | ALL)", "Removes the elements that pass a filter.", Handler::Write(edits::vdelby)),
     command!("vdim", 2, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
         "key", "Tells the dimension of the vectors.", Handler::Read(vectors::vdim)),
+    command!("vdoc", -2, &["write", "denyoom", "module"], (2, 2, 1), &["vector"], VectorSet, "8.0.0", "O(N) chunks",
+        "(ADD key uri text [TYPE (TXT | MD | HTML | CODE)] [ATTR json] [CHUNK tokens] [OVERLAP tokens] | DEL key uri | GET key uri [CHUNKS] | LIST key cursor [COUNT n] | SECTIONS key uri TOKENS n QUERY text [COUNT m])",
+        "Keeps documents as chunks that are elements, and gives the parts that are about a query.", Handler::BySubcommand(&[
+            ("add", Handler::Document(vdoc::add)), ("del", Handler::Write(vdoc::del)), ("get", Handler::Read(vdoc::get)),
+            ("list", Handler::Read(vdoc::list)), ("sections", Handler::Read(vdoc::sections)),
+        ])),
     command!("vemb", -3, &["readonly", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(dimension)",
         "key element [RAW] [FIELD name]", "Gives the vector of an element, or its code.", Handler::Read(vectors::vemb)),
     command!("vembed", -2, &["readonly", "module"], NO_KEYS, &["vector", "embedding"], VectorSet, "8.0.0", "O(N) texts",
@@ -482,7 +506,7 @@ pub static COMMANDS: &[CommandSpec] = &[
     command!("vscan", -3, &["readonly", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(COUNT) a call",
         "key cursor [COUNT n] [FILTER expr]", "Goes over the elements, a page a call.", Handler::Read(elements::vscan)),
     command!("vsearch", -4, &["readonly", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(N) rows and postings",
-        "key (VECTOR (ELE element | FP32 blob | VALUES n v ... | TEXT text) [WEIGHT w] | MATCH text [WEIGHT w] [K1 k1] [B b] | SPARSE n term weight ... [WEIGHT w]) ... [FUSE (RRF [CONSTANT c] | LINEAR [NORM (MINMAX | DBSF | NONE)])] [WINDOW n] [FILTER expr] [LIMIT offset count] [MINSCORE s] [MMR lambda [POOL n]] [BOOST field value weight] [BOOSTTEXT weight] [RERANK model [DEPTH n]] [EXACT] [EF n] [WITHATTRIBS] [WITHTEXT] [WITHVECTORS] [EXPLAIN]",
+        "key (VECTOR (ELE element | FP32 blob | VALUES n v ... | TEXT text) [WEIGHT w] | MATCH text [WEIGHT w] [K1 k1] [B b] | SPARSE n term weight ... [WEIGHT w]) ... [FUSE (RRF [CONSTANT c] | LINEAR [NORM (MINMAX | DBSF | NONE)])] [WINDOW n] [FILTER expr] [LIMIT offset count] [MINSCORE s] [MMR lambda [POOL n]] [BOOST field value weight] [BOOSTTEXT weight] [RERANK model [DEPTH n]] [GROUPBY DOC [TOP n] [AGG (MAX | MEAN)]] [EXACT] [EF n] [WITHATTRIBS] [WITHTEXT] [WITHVECTORS] [EXPLAIN]",
         "Finds elements by vectors, words, sparse vectors, or several of them.", Handler::Read(vsearch::vsearch)),
     command!("vsetattr", 4, &["write", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
         "key element json", "Sets the attributes of an element.", Handler::Write(vectors::vsetattr)),
@@ -521,7 +545,18 @@ mod tests {
             assert!(!spec.summary.is_empty() && !spec.complexity.is_empty(), "{}", spec.name);
             let reads = spec.flags.contains(&"readonly");
             let writes = spec.flags.contains(&"write");
-            assert_eq!(writes, matches!(spec.handler, Handler::Write(_)), "{}", spec.name);
+            let has_writes = match spec.handler {
+                Handler::BySubcommand(handlers) => {
+                    assert!(
+                        handlers.iter().map(|(name, _)| *name).eq(subcommands(spec.name)),
+                        "{}",
+                        spec.name
+                    );
+                    handlers.iter().any(|(_, handler)| matches!(handler, Handler::Write(_)))
+                }
+                handler => matches!(handler, Handler::Write(_)),
+            };
+            assert_eq!(writes, has_writes, "{}", spec.name);
             assert!(!reads || matches!(spec.handler, Handler::Read(_)), "{}", spec.name);
         }
     }

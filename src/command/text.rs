@@ -74,6 +74,7 @@ pub(super) fn may_embed(command: &str, request: &Request) -> bool {
     let is_text = |at: usize| request.get(at).is_some_and(|word| is_word(word, "TEXT"));
     match command {
         "vembed" => true,
+        "vdoc" => request.get(1).is_some_and(|word| is_word(word, "ADD") || is_word(word, "SECTIONS")),
         // REDUCE and its dimension may come first.
         "vadd" => is_text(2) || is_text(4),
         "vsim" => is_text(2),

@@ -15,7 +15,7 @@ use super::text::{Embedded, may_embed};
 use super::vcreate::created_model;
 use super::{
     Call, CommandError, Context, Handler, Outcome, ReadHandler, SessionHandler, Step, Then, Write, WriteOp,
-    expire, observe, read, read_text, text_write,
+    document_write, expire, observe, read, read_text, text_write,
 };
 use crate::access::selector::Denied;
 use crate::clock;
@@ -139,9 +139,10 @@ impl Body {
             }
             created.note(spec.name, context, &scope, &request);
             let first_text = texts.len();
-            let key =
-                (may_embed(spec.name, &request) && spec.name != "vembed").then(|| Key::new(request.bytes(1)));
-            drafts.push(match spec.handler {
+            // The parts of a document are made for the model that embeds them.
+            let key = (may_embed(spec.name, &request) && !matches!(spec.name, "vembed" | "vdoc"))
+                .then(|| Key::new(request.bytes(1)));
+            drafts.push(match spec.handler_of(&request) {
                 Handler::Session(run) => {
                     own.push((place, run, request));
                     Draft::Part(Part::Done(Reply::Null))
@@ -163,10 +164,18 @@ impl Body {
                         Draft::Write(more.len(), prepare)
                     }
                 },
+                Handler::Document(run) => match document_write(run, &scope, context, &request, false) {
+                    Write::Ready(op) => Draft::Part(Part::Write(op)),
+                    Write::Text(more, prepare) => {
+                        texts.extend_from_slice(&more);
+                        Draft::Write(more.len(), prepare)
+                    }
+                },
                 // UNWATCH: what was watched counts for this EXEC and is forgotten anyway. Nothing else is queued.
-                Handler::Transaction(_) | Handler::Wait(_) | Handler::Account(_) => {
-                    Draft::Part(Part::Done(Reply::ok()))
-                }
+                Handler::Transaction(_)
+                | Handler::Wait(_)
+                | Handler::Account(_)
+                | Handler::BySubcommand(_) => Draft::Part(Part::Done(Reply::ok())),
             });
             if let Some(model) = key.and_then(|key| created.models.get(&key)) {
                 texts[first_text..].iter_mut().for_each(|text| text.model = Arc::clone(model));

@@ -355,7 +355,7 @@ fn write(
 }
 
 /// A text's vector belongs into a collection of the same model only.
-fn check_model(used: Option<&ModelId>, bound: Option<&ModelId>) -> Result<(), CommandError> {
+pub(super) fn check_model(used: Option<&ModelId>, bound: Option<&ModelId>) -> Result<(), CommandError> {
     match (used, bound) {
         (Some(used), Some(bound)) if used != bound => {
             let name = |model: &ModelId| format!("'{}' {}", model.name, model.short_hash());

@@ -23,7 +23,8 @@ use thiserror::Error;
 
 pub use registry::{BUILTIN, Model, Registry};
 pub use runtime::Runtime;
-pub use service::{Embedding, Text};
+pub use service::{Embedding, Text, TokenCounter};
+pub use tokenizer::Tokenizer;
 
 /// An embedded text, as many f32 as its model has dimensions.
 pub type Vector = Arc<[f32]>;
@@ -128,6 +129,9 @@ pub trait Embedder: Send + Sync {
     /// # Errors
     /// What went wrong.
     fn embed(&self, texts: &[&str], role: &Role) -> Result<Embedded, Failure>;
+
+    /// What makes its tokens, if that is known here.
+    fn tokenizer(&self) -> Option<&Tokenizer>;
 }
 
 /// Makes a vector unit length; zeros stay.

@@ -194,4 +194,8 @@ impl Embedder for OnnxModel {
         }
         Ok(Embedded { vectors, tokens: lists.iter().map(|list| list.ids.len()).sum() })
     }
+
+    fn tokenizer(&self) -> Option<&Tokenizer> {
+        Some(&self.tokenizer)
+    }
 }

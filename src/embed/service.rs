@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tracing::error;
 
 use super::cache::{Cache, CacheKey, cache_key};
-use super::{EmbedError, Failure, Model, Registry, Role, Runtime, Vector};
+use super::{BUILTIN, EmbedError, Embedder, Failure, Model, Registry, Role, Runtime, Vector};
 use crate::config::Config;
 use crate::metrics::Metrics;
 
@@ -131,6 +131,19 @@ impl Embedding {
         model.load(&self.shared.runtime).map(drop)
     }
 
+    /// What counts the tokens of a model, which is loaded for it. Those of a model whose tokenizer is not here are counted by
+    /// the built-in one.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn token_counter(&self, model: &Model) -> Result<TokenCounter, EmbedError> {
+        let embedder = model.load(&self.shared.runtime)?;
+        if embedder.tokenizer().is_some() {
+            return Ok(TokenCounter(embedder));
+        }
+        Ok(TokenCounter(self.registry.get(BUILTIN)?.load(&self.shared.runtime)?))
+    }
+
     /// Embeds texts. The receiver gets an answer for each, in order.
     pub fn embed(&self, texts: Vec<Text>) -> oneshot::Receiver<Answers> {
         let (answer, receiver) = oneshot::channel();
@@ -161,6 +174,16 @@ impl Embedding {
         let mut lanes = lock(&self.remote);
         let open = || open_lane(&self.shared, REMOTE_THREADS);
         Arc::clone(lanes.entry(model.id.name.clone()).or_insert_with(open))
+    }
+}
+
+/// Counts tokens; see [`Embedding::token_counter`].
+pub struct TokenCounter(Arc<dyn Embedder>);
+
+impl TokenCounter {
+    /// How many tokens a text has, without those that a model puts around it.
+    pub fn count(&self, text: &str) -> usize {
+        self.0.tokenizer().map_or(0, |tokenizer| tokenizer.count(text))
     }
 }
 

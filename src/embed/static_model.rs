@@ -60,6 +60,10 @@ impl Embedder for StaticModel {
         }
         Ok(embedded)
     }
+
+    fn tokenizer(&self) -> Option<&Tokenizer> {
+        Some(&self.tokenizer)
+    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,11 @@ impl Tokenizer {
         tokenizers::from_json(&canonical).map(Self).map_err(|error| error.to_string())
     }
 
+    /// How many tokens a text has, without those that mark its begin and end. What cannot be read has none.
+    pub fn count(&self, text: &str) -> usize {
+        self.words(text, usize::MAX).map_or(0, |words| words.len())
+    }
+
     /// Tokens of a text, at most `max_tokens`, without those that mark its begin and end.
     ///
     /// # Errors

@@ -185,6 +185,14 @@ impl<'a> Batch<'a> {
                 }
                 self.write(write)
             }
+            Step::Document(run) => {
+                self.publish(context).await;
+                let write = command::document_write(run, &Scope::of(session), context, request, true);
+                if let Write::Text(texts, _) = &write {
+                    session.account.count_texts(texts.len());
+                }
+                self.write(write)
+            }
             Step::Exec(body) => {
                 if body.has_texts() {
                     self.publish(context).await;

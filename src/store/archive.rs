@@ -11,6 +11,7 @@ use super::load::LoadStats;
 use super::params::ParamsV1;
 use super::state::{Key, NamespaceId, Snapshot};
 use super::users::Users;
+use crate::collection::documents::Document;
 use crate::collection::salvage::{Salvage, SavedView, salvage_rows};
 use crate::collection::sealed::{ArraysV1, ArraysV2, SealedRows};
 use crate::collection::{Attributes, Chunk, Collection, Params, RowId, Rows};
@@ -40,14 +41,27 @@ struct HeadV2 {
 struct HeadV3 {
     stamp: u64,
     next_uid: u64,
-    /// Version of the other entries: 2.
+    /// Version of the other entries: 2 and more.
     version: u64,
     /// Users and namespaces, as `users.rs` writes them.
     users: Vec<u8>,
 }
 
-/// Version of the entries written. Those of version 5 are as before, but some are fields of others.
-pub const VERSION: u64 = 5;
+/// Version of the entries written. Those of version 5 are as those of 4, but some are fields of others.
+pub const VERSION: u64 = 6;
+
+#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+struct CollectionV6 {
+    base: CollectionV4,
+    /// Documents: their URIs, and each as `collection/documents.rs` encodes it.
+    documents: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl From<CollectionV4> for CollectionV6 {
+    fn from(base: CollectionV4) -> Self {
+        Self { base, documents: Vec::new() }
+    }
+}
 
 #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 struct CollectionV4 {
@@ -204,7 +218,10 @@ pub fn encode_collection(
         let of_live = chunk.sparse.iter().filter(|(offset, _)| chunk.is_live(**offset));
         of_live.map(|(offset, sparse)| (RowId::new(chunk.number, *offset).0, sparse.to_vec()))
     });
-    encode(&CollectionV4 { base: CollectionV3 { base, expiries }, sparse: sparse.collect() })
+    let base = CollectionV4 { base: CollectionV3 { base, expiries }, sparse: sparse.collect() };
+    let documents = collection.documents().iter();
+    let documents = documents.map(|(uri, document)| (uri.to_vec(), document.encode())).collect();
+    encode(&CollectionV6 { base, documents })
 }
 
 fn bounded(value: usize) -> u32 {
@@ -253,9 +270,9 @@ impl<'a> Restorer<'a> {
             return Ok(());
         };
         let collection = decode_collection(*version, entry)?;
-        let namespace = NamespaceId(collection.base.base.namespace);
-        let key = Key::new(collection.base.base.key.clone().into());
-        let uid = collection.base.base.uid;
+        let base = &collection.base.base.base;
+        let (namespace, uid) = (NamespaceId(base.namespace), base.uid);
+        let key = Key::new(base.key.clone().into());
         if !snapshot.has_owner(namespace, &key) {
             return Err(StoreError::State("a field is of no collection".to_owned()));
         }
@@ -308,22 +325,23 @@ pub fn restore_head(entry: &[u8]) -> Result<(Snapshot, u64), StoreError> {
     Ok((snapshot, head.version))
 }
 
-fn decode_collection(version: u64, entry: &[u8]) -> Result<CollectionV4, StoreError> {
+fn decode_collection(version: u64, entry: &[u8]) -> Result<CollectionV6, StoreError> {
     let collection = match version {
         1 => rkyv::from_bytes::<CollectionV1, rancor::Error>(entry).map(|old| CollectionV2::from(old).into()),
         2 => rkyv::from_bytes::<CollectionV2, rancor::Error>(entry).map(CollectionV4::from),
         3 => rkyv::from_bytes::<CollectionV3, rancor::Error>(entry).map(CollectionV4::from),
-        _ => rkyv::from_bytes::<CollectionV4, rancor::Error>(entry),
+        4 | 5 => rkyv::from_bytes::<CollectionV4, rancor::Error>(entry),
+        _ => return rkyv::from_bytes::<CollectionV6, rancor::Error>(entry).map_err(unreadable),
     };
-    collection.map_err(unreadable)
+    collection.map(CollectionV6::from).map_err(unreadable)
 }
 
 fn restore_collection(
     disk: &dyn Disk,
     load: &LoadStats,
-    archived: CollectionV4,
+    archived: CollectionV6,
 ) -> Result<Collection, StoreError> {
-    let base = &archived.base.base;
+    let base = &archived.base.base.base;
     let params = base.params.params();
     let params =
         params.ok_or_else(|| StoreError::State("a collection's parameters are not known".to_owned()))?;
@@ -339,7 +357,24 @@ fn restore_collection(
     {
         return Err(StoreError::State("a collection's chunks are out of order".to_owned()));
     }
-    Ok(archived.with_chunks(params, chunks))
+    let mut collection = archived.base.with_chunks(params, chunks);
+    for (uri, document) in archived.sound_documents()? {
+        collection.set_document(&uri, Some(document));
+    }
+    Ok(collection)
+}
+
+/// A document with its URI.
+pub type NamedDocument = (Vec<u8>, Arc<Document>);
+
+impl CollectionV6 {
+    fn sound_documents(&self) -> Result<Vec<NamedDocument>, StoreError> {
+        let unsound = || StoreError::State("a document is not sound".to_owned());
+        let one = |(uri, bytes): &(Vec<u8>, Vec<u8>)| {
+            Ok((uri.clone(), Arc::new(Document::decode(bytes).ok_or_else(unsound)?)))
+        };
+        self.documents.iter().map(one).collect()
+    }
 }
 
 impl CollectionV4 {
@@ -398,6 +433,8 @@ pub struct SalvagedCollection {
     pub damaged: Vec<DamagedChunk>,
     /// Names of the chunk files it refers to.
     pub files: Vec<String>,
+    /// Its documents, to be put back when it has all elements that are left.
+    pub documents: Vec<NamedDocument>,
 }
 
 /// A damaged chunk.
@@ -421,7 +458,7 @@ pub fn salvage_collection(
     entry: &[u8],
 ) -> Result<SalvagedCollection, StoreError> {
     let archived = decode_collection(version, entry)?;
-    let (base, expiries) = (&archived.base.base, &archived.base.expiries);
+    let (base, expiries) = (&archived.base.base.base, &archived.base.base.expiries);
     let params = base.params.params();
     let params =
         params.ok_or_else(|| StoreError::State("a collection's parameters are not known".to_owned()))?;
@@ -456,9 +493,10 @@ pub fn salvage_collection(
     Ok(SalvagedCollection {
         namespace: NamespaceId(base.namespace),
         key: Key::new(base.key.clone().into()),
-        collection: archived.with_chunks(params, chunks),
+        collection: archived.base.with_chunks(params, chunks),
         damaged,
         files,
+        documents: archived.sound_documents()?,
     })
 }
 

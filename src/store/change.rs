@@ -18,6 +18,7 @@
 //! | 10 create with model | key, parameters, model |
 //! | 11 expire element | key, element, unix milliseconds u64, 0 for never |
 //! | 12 set sparse vector | key, element, the sparse vector as `collection/sparse.rs` encodes it, empty for none |
+//! | 16 set document | key, URI, the document as `collection/documents.rs` encodes it, empty for none |
 //! | 20 create field | key, field, dimension u32 |
 //! | 21 set field | key, element, field, model, f32s |
 //! | 32 to 36 | users and namespaces: `users.rs` |
@@ -34,6 +35,7 @@ use super::fields::MAX_FIELD_BYTES;
 use super::params::{PARAMS_BYTES, ParamsV1};
 use super::state::{Key, NamespaceId};
 use super::users::{self, UserChange};
+use crate::collection::documents::Document;
 use crate::collection::sparse::{Sparse, is_sound};
 use crate::collection::{AttributeChange, Attributes, MAX_DIMENSION, Params, Text, TextChange};
 use crate::embed::ModelId;
@@ -131,6 +133,17 @@ pub enum Change {
         element: Bytes,
         /// The new one; empty means none.
         sparse: Sparse,
+    },
+    /// Says which elements are chunks of a document, or that there is no such document.
+    SetDocument {
+        /// Where.
+        namespace: NamespaceId,
+        /// Collection.
+        key: Key,
+        /// The document's URI.
+        uri: Bytes,
+        /// The document.
+        document: Option<Arc<Document>>,
     },
     /// Gives a collection a field: a further vector for its elements.
     CreateField {
@@ -242,6 +255,7 @@ impl Change {
             | Self::SetSparse { key, .. }
             | Self::CreateField { key, .. }
             | Self::SetField { key, .. }
+            | Self::SetDocument { key, .. }
             | Self::Rename { key, .. } => Some(key),
             Self::Flush { .. } | Self::Users(_) => None,
         }
@@ -323,6 +337,12 @@ impl Change {
                 put_bytes(out, field);
                 put_model(out, model.as_deref());
                 put_bytes(out, bytemuck::cast_slice(vector));
+            }
+            Self::SetDocument { namespace, key, uri, document } => {
+                head(16, namespace);
+                put_bytes(out, key.name());
+                put_bytes(out, uri);
+                put_bytes(out, &document.as_ref().map_or(Vec::new(), |document| document.encode()));
             }
             Self::Rename { namespace, key, to } => {
                 head(8, namespace);
@@ -500,6 +520,12 @@ impl<'a> Reader<'a> {
                 let (model, vector) = (self.model()?, self.vector()?);
                 Change::SetField { namespace, key, element, field, vector, model }
             }
+            16 => {
+                let (key, uri, bytes) = (self.key()?, self.element()?, self.bytes()?);
+                let read = || Document::decode(bytes).ok_or(PayloadError("a document is not sound"));
+                let document = if bytes.is_empty() { None } else { Some(Arc::new(read()?)) };
+                Change::SetDocument { namespace, key, uri, document }
+            }
             users::FIRST_KIND..=users::LAST_KIND => Change::Users(UserChange::decode(kind, namespace, self)?),
             8 => Change::Rename { namespace, key: self.key()?, to: self.key()? },
             _ => return Err(PayloadError("a change is of an unknown kind")),
@@ -545,6 +571,15 @@ mod tests {
             text,
             model,
         };
+        let document = Document {
+            hash: [3; 32],
+            kind: crate::document::Kind::Code,
+            chunk_tokens: 1,
+            overlap_tokens: 0,
+            text_bytes: 4,
+            attributes: Some(Attributes::from(&b"{}"[..])),
+            spans: vec![crate::collection::documents::Span { number: 0, start: 0, end: 4, tokens: 1 }],
+        };
         vec![
             add(AttributeChange::Keep, TextChange::Keep, None),
             add(AttributeChange::Set(None), TextChange::Keep, model.clone()),
@@ -576,6 +611,18 @@ mod tests {
                 field: Bytes::from_static(b"title"),
                 vector: vec![0.5, -1.0, 2.0],
                 model: model.clone(),
+            },
+            Change::SetDocument {
+                namespace,
+                key: key.clone(),
+                uri: Bytes::from_static(b"u"),
+                document: Some(Arc::new(document)),
+            },
+            Change::SetDocument {
+                namespace,
+                key: key.clone(),
+                uri: Bytes::from_static(b"u"),
+                document: None,
             },
             Change::Remove { namespace, key: key.clone(), element },
             Change::Create { namespace, key: key.clone(), params, model: None },

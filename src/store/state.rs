@@ -377,6 +377,13 @@ impl State {
                 });
                 Applied::from(set == Some(true))
             }
+            Change::SetDocument { namespace, key, uri, document } => {
+                let set = self.change_rows(*namespace, key, |collection| {
+                    let set = collection.set_document(uri, document.clone());
+                    (set, set)
+                });
+                Applied::from(set == Some(true))
+            }
             Change::Create { namespace, key, params, model } => {
                 let missing = self.snapshot.get(*namespace, key).is_none();
                 if missing {

@@ -12,7 +12,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 
-use super::archive::{self, SalvagedCollection};
+use super::archive::{self, NamedDocument, SalvagedCollection};
 use super::change::{self, Change};
 use super::fields;
 use super::recovery::PUBLISH_EVERY_RECORDS;
@@ -128,6 +128,7 @@ struct Loaded {
     version: u64,
     collections: Vec<(NamespaceId, Key, Collection)>,
     damaged: Vec<(NamespaceId, Key, DamagedChunk)>,
+    documents: Vec<(NamespaceId, Key, Vec<NamedDocument>)>,
     files: HashSet<String>,
 }
 
@@ -244,7 +245,7 @@ impl Surveyor<'_> {
 
     /// Takes over a collection of the state file.
     fn take(&mut self, salvaged: SalvagedCollection, loaded: &mut Loaded) -> Result<(), StoreError> {
-        let SalvagedCollection { namespace, key, collection, damaged, files } = salvaged;
+        let SalvagedCollection { namespace, key, collection, damaged, files, documents } = salvaged;
         for file in &files {
             (self.on_bytes)(self.disk.len_bytes(file).unwrap_or_default());
         }
@@ -258,6 +259,7 @@ impl Surveyor<'_> {
             self.note_lost(&shown, field.as_ref(), &mut chunk);
             loaded.damaged.push((namespace, key.clone(), chunk));
         }
+        loaded.documents.push((namespace, key.clone(), documents));
         loaded.collections.push((namespace, key, collection));
         Ok(())
     }
@@ -334,6 +336,12 @@ impl Surveyor<'_> {
         let is_damaged = !loaded.damaged.is_empty();
         for (namespace, key, chunk) in loaded.damaged {
             self.add_rows(namespace, &key, chunk);
+        }
+        for (namespace, key, documents) in loaded.documents {
+            for (uri, document) in documents {
+                let (key, uri, document) = (key.clone(), uri.into(), Some(document));
+                self.state.apply(&Change::SetDocument { namespace, key, uri, document }, None);
+            }
         }
         if is_damaged {
             self.state.follow_all();

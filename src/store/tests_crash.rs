@@ -10,10 +10,12 @@ use super::change::Change;
 use super::state::{Key, Snapshot};
 use super::tests::{NAMESPACE, add, key, write};
 use super::*;
+use crate::collection::documents::{Document, Span, chunk_name};
 use crate::collection::sparse::encode;
 use crate::collection::{AttributeChange, Attributes, Collection, RowId, TextChange, live_offsets};
 use crate::config::Fsync;
 use crate::disk::sim::{Fault, Moment, SimDisk};
+use crate::document::Kind;
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -39,6 +41,8 @@ struct KeyContent {
     elements: BTreeMap<Bytes, Element>,
     /// By field: elements and their vectors there.
     fields: BTreeMap<Bytes, BTreeMap<Bytes, Vec<f32>>>,
+    /// The names of each document's chunks.
+    documents: BTreeMap<Bytes, Vec<Bytes>>,
 }
 
 /// The vectors of a collection's fields. What a row shares with its element is compared here.
@@ -63,6 +67,20 @@ fn fields_of(
     Ok(content)
 }
 
+/// A document's URI, and the names of its chunks.
+fn names_of(uri: &[u8], document: &Document) -> (Bytes, Vec<Bytes>) {
+    let names = document.spans.iter().map(|span| chunk_name(uri, span.number).into());
+    (Bytes::copy_from_slice(uri), names.collect())
+}
+
+impl KeyContent {
+    /// An element is no chunk any more.
+    fn detach(&mut self, element: &Bytes) {
+        self.documents.values_mut().for_each(|chunks| chunks.retain(|chunk| chunk != element));
+        self.documents.retain(|_, chunks| !chunks.is_empty());
+    }
+}
+
 fn name_of(key: &Key) -> Bytes {
     Bytes::copy_from_slice(key.name())
 }
@@ -80,6 +98,7 @@ impl Content {
             let mut content = KeyContent {
                 declared: collection.params.declared,
                 expires_ms: collection.expires_ms,
+                documents: collection.documents().iter().map(|(uri, found)| names_of(uri, found)).collect(),
                 ..KeyContent::default()
             };
             for chunk in &collection.chunks {
@@ -107,8 +126,9 @@ impl Content {
     fn apply(&mut self, change: &Change) {
         match change.clone() {
             Change::Add { key, element, vector, attributes, text, .. } => {
-                let elements = &mut self.0.entry(name_of(&key)).or_default().elements;
-                let entry = elements.entry(element).or_default();
+                let content = self.0.entry(name_of(&key)).or_default();
+                content.detach(&element);
+                let entry = content.elements.entry(element).or_default();
                 entry.0 = vector;
                 if let AttributeChange::Set(value) = attributes {
                     entry.1 = value.map(|value| value.to_vec());
@@ -123,6 +143,7 @@ impl Content {
                 if let Some(content) = self.0.get_mut(&name) {
                     content.elements.remove(&element);
                     content.fields.values_mut().for_each(|field| drop(field.remove(&element)));
+                    content.detach(&element);
                     if content.elements.is_empty() && !content.declared {
                         self.0.remove(&name);
                     }
@@ -156,6 +177,12 @@ impl Content {
                 let content = content.filter(|content| content.elements.contains_key(&element));
                 if let Some(field) = content.and_then(|content| content.fields.get_mut(&field)) {
                     field.insert(element, vector);
+                }
+            }
+            Change::SetDocument { key, uri, document, .. } => {
+                if let Some(content) = self.0.get_mut(&name_of(&key)) {
+                    content.documents.remove(&uri);
+                    content.documents.extend(document.map(|document| names_of(&uri, &document)));
                 }
             }
             Change::Drop { key, .. } => drop(self.0.remove(&name_of(&key))),
@@ -243,6 +270,20 @@ pub(super) fn workload() -> Vec<Step> {
         let vector = |at: u32| [f32::from(u16::try_from(at).unwrap()), 1.0, 0.5];
         Write(elements.map(|at| field_vector(name, &format!("e{at}"), "wide", &vector(at))).collect())
     };
+    let document = |name: &str, uri: &'static str, numbers: &[u32]| {
+        let spans = numbers.iter().map(|&number| Span { number, start: 0, end: 1, tokens: 1 }).collect();
+        let document = Document {
+            hash: [1; 32],
+            kind: Kind::Text,
+            chunk_tokens: 8,
+            overlap_tokens: 0,
+            text_bytes: 1,
+            attributes: None,
+            spans,
+        };
+        let (namespace, key, uri) = (NAMESPACE, key(name), Bytes::from_static(uri.as_bytes()));
+        Change::SetDocument { namespace, key, uri, document: Some(document.into()) }
+    };
     let drop_key = |name: &str| Write(vec![Change::Drop { namespace: NAMESPACE, key: key(name) }]);
     vec![
         one("a", "x", 1),
@@ -257,14 +298,18 @@ pub(super) fn workload() -> Vec<Step> {
             add("a", "e8", 3, None),
             sparse("a", "e8", vec![(b"y", 0.5), (b"x", 2.0)]),
         ]),
+        Write(vec![add("a", "u#0", 1, None), add("a", "u#1", 2, None), document("a", "u", &[0, 1])]),
         Write(vec![goes("a", "e1", Some(5)), goes("a", "e3", Some(1)), goes("a", "e149", Some(2))]),
         Checkpoint,
         one("a", "e3", 500),
+        Write(vec![add("a", "v#2", 1, None), document("a", "v", &[2])]),
+        one("a", "u#1", 5),
         one("a", "e8", 501),
         Write(vec![goes("a", "e149", None), add("a", "brief", 9, None), goes("a", "brief", Some(u64::MAX))]),
         remove("a", "e1"),
         attributes("a", "e4", Some("changed")),
         attributes("a", "e5", None),
+        remove("a", "u#0"),
         remove("a", "e6"),
         many("b", 0..520, 40),
         one("b", "e519", 7),

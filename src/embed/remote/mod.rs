@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use ureq::http::{HeaderMap, StatusCode};
 
 use super::manifest::Manifest;
-use super::{Embedded, Embedder, Failure, Role, retry};
+use super::{Embedded, Embedder, Failure, Role, Tokenizer, retry};
 pub use endpoint::Endpoint;
 use endpoint::Key;
 
@@ -234,5 +234,9 @@ impl Embedder for RemoteModel {
             vectors[place] = vector;
         }
         Ok(Embedded { vectors, tokens: found.tokens })
+    }
+
+    fn tokenizer(&self) -> Option<&Tokenizer> {
+        None
     }
 }
