@@ -13,24 +13,17 @@ fn integer(value: impl TryInto<i64>) -> Reply {
     Reply::Integer(value.try_into().unwrap_or(i64::MAX))
 }
 
-fn map(fields: Vec<(&'static str, Reply)>) -> Reply {
+pub(super) fn map(fields: Vec<(&'static str, Reply)>) -> Reply {
     Reply::Map(fields.into_iter().map(|(name, value)| (Reply::text(name), value)).collect())
 }
 
 impl Asked {
     /// The page of results that is asked for.
     pub(super) fn reply(&self, mut ranking: Ranking, times: &Times) -> Result<Reply, CommandError> {
-        let last = self.ask.wanted().min(ranking.ranked.len());
-        ranking.ranked.truncate(last);
-        let page = ranking.ranked.split_off(self.ask.offset.min(last));
-        let mut results = Vec::with_capacity(page.len());
-        for one in &page {
-            let mut fields = self.fields(one)?;
-            if self.ask.explain {
-                fields.push(("explain", self.explain(one, &ranking)?));
-            }
-            results.push(map(fields));
-        }
+        let results = match &self.ask.group {
+            Some(group) => self.grouped(group, &ranking)?,
+            None => self.results(&mut ranking)?,
+        };
         let mut fields = vec![("results", Reply::Array(results))];
         if self.ask.explain {
             fields.push(("plan", self.plan(&ranking, times)));
@@ -38,11 +31,31 @@ impl Asked {
         Ok(map(fields))
     }
 
-    fn fields(&self, one: &Ranked) -> Result<Vec<(&'static str, Reply)>, CommandError> {
+    fn results(&self, ranking: &mut Ranking) -> Result<Vec<Reply>, CommandError> {
+        let last = self.ask.wanted().min(ranking.ranked.len());
+        ranking.ranked.truncate(last);
+        let page = ranking.ranked.split_off(self.ask.offset.min(last));
+        let mut results = Vec::with_capacity(page.len());
+        for one in &page {
+            let mut fields = self.fields(one)?;
+            if self.ask.explain {
+                fields.push(("explain", self.explain(one, ranking)?));
+            }
+            results.push(map(fields));
+        }
+        Ok(results)
+    }
+
+    /// A score as it is shown.
+    pub(super) fn shown(&self, score: f64) -> f64 {
+        // Adding 0 makes -0 a plain 0.
+        if self.shows_distance() { -score + 0.0 } else { score + 0.0 }
+    }
+
+    pub(super) fn fields(&self, one: &Ranked) -> Result<Vec<(&'static str, Reply)>, CommandError> {
         let (target, row) = (&self.targets[one.candidate.0], one.candidate.1);
         let collection = &target.collection;
-        // Adding 0 makes -0 a plain 0.
-        let score = if self.shows_distance() { -one.score } else { one.score } + 0.0;
+        let score = self.shown(one.score);
         let mut fields = vec![("id", Reply::bulk(collection.name(row))), ("score", Reply::Double(score))];
         if self.shows_key {
             fields.push(("key", Reply::bulk(target.key.name())));
@@ -62,7 +75,7 @@ impl Asked {
     }
 
     /// How a result came by its score: rank and score by clause, the terms it has, and what was added.
-    fn explain(&self, one: &Ranked, ranking: &Ranking) -> Result<Reply, CommandError> {
+    pub(super) fn explain(&self, one: &Ranked, ranking: &Ranking) -> Result<Reply, CommandError> {
         let mut clauses = Vec::new();
         for (at, (clause, hits)) in self.ask.clauses.iter().zip(&ranking.clauses).enumerate() {
             let place = hits.iter().position(|(_, candidate)| *candidate == one.candidate);

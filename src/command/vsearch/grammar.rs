@@ -23,6 +23,9 @@ pub(super) const MAX_POOL: i64 = 1000;
 /// Candidates RERANK scores again at most.
 const MAX_DEPTH: i64 = 1000;
 const DEFAULT_DEPTH: usize = 50;
+/// Chunks shown of a document, and at most.
+const DEFAULT_TOP: usize = 3;
+const MAX_TOP: i64 = 1000;
 const DEFAULT_COUNT: usize = 10;
 /// Candidates a clause gives at least when they go on to be fused or put in another order.
 const MIN_WINDOW: usize = 20;
@@ -64,6 +67,14 @@ pub(super) struct Boost {
     pub weight: f64,
 }
 
+/// How results are put together by document.
+pub(super) struct Group {
+    /// Chunks shown of each.
+    pub top: usize,
+    /// Whether a document's score is the mean of theirs; else it is the best.
+    pub mean: bool,
+}
+
 /// Everything a search asks for.
 pub(super) struct Ask {
     pub clauses: Vec<Clause>,
@@ -80,6 +91,7 @@ pub(super) struct Ask {
     pub boost_text: Option<f64>,
     /// The model's name, and how many candidates it scores.
     pub rerank: Option<(String, usize)>,
+    pub group: Option<Group>,
     pub exact: bool,
     pub effort: usize,
     pub attributes: bool,
@@ -102,6 +114,7 @@ impl Ask {
             boosts: Vec::new(),
             boost_text: None,
             rerank: None,
+            group: None,
             exact: false,
             effort: 0,
             attributes: false,
@@ -127,6 +140,7 @@ impl Ask {
         self.fusion().is_some()
             || self.mmr.is_some()
             || self.rerank.is_some()
+            || self.group.is_some()
             || self.boost_text.is_some()
             || !self.boosts.is_empty()
     }
@@ -149,7 +163,13 @@ impl Ask {
         if !self.reorders() {
             return self.window.unwrap_or(0).max(wanted).max(1);
         }
-        let default = MIN_WINDOW.max(wanted.saturating_mul(WINDOW_FACTOR));
+        let ungrouped = MIN_WINDOW.max(wanted.saturating_mul(WINDOW_FACTOR));
+        // A document may be several of the candidates.
+        let most = usize::try_from(MAX_COUNT).unwrap_or(usize::MAX);
+        let default = match &self.group {
+            Some(group) => ungrouped.saturating_mul(group.top).min(most).max(ungrouped),
+            None => ungrouped,
+        };
         let pool = if self.mmr.is_some() { self.pool() } else { 0 };
         let depth = self.depth();
         self.window.unwrap_or(default.max(pool).max(depth)).max(wanted).max(1)
@@ -324,12 +344,31 @@ fn ranking(reader: &mut Reader<'_>, word: &[u8], ask: &mut Ask) -> Result<bool, 
             false => DEFAULT_DEPTH,
         };
         ask.rerank = Some((model, depth));
+    } else if is_word(word, "GROUPBY") {
+        ask.group = Some(group(reader)?);
     } else if is_word(word, "MINSCORE") {
         ask.min_score = Some(reader.number("MINSCORE")?);
     } else {
         return Ok(false);
     }
     Ok(true)
+}
+
+fn group(reader: &mut Reader<'_>) -> Result<Group, CommandError> {
+    let by = reader.value("GROUPBY")?;
+    if !is_word(by, "DOC") {
+        return Err(unexpected(by));
+    }
+    let mut group = Group { top: DEFAULT_TOP, mean: false };
+    loop {
+        if reader.follows("TOP") {
+            group.top = reader.number_of("TOP", 1, MAX_TOP)?;
+        } else if reader.follows("AGG") {
+            group.mean = reader.parsed("AGG", |value| one_of(&[("MAX", false), ("MEAN", true)], value))?;
+        } else {
+            return Ok(group);
+        }
+    }
 }
 
 fn fusion(reader: &mut Reader<'_>) -> Result<Fusion, CommandError> {

@@ -5,6 +5,7 @@
 
 mod answer;
 mod grammar;
+mod group;
 mod rank;
 
 use std::borrow::Cow;

@@ -182,8 +182,11 @@ impl Asked {
             }
             _ => 0.0,
         };
-        // RERANK scores again what MMR leaves.
-        let count = self.ask.depth().max(self.ask.wanted());
+        // RERANK scores again what MMR leaves, and a document may be several of its results.
+        let count = match self.ask.group {
+            Some(_) => ranked.len(),
+            None => self.ask.depth().max(self.ask.wanted()),
+        };
         let chosen = mmr(lambda, &relevance, count, cosine);
         drop(vectors);
         let mut ranked: Vec<Option<Ranked>> = ranked.into_iter().map(Some).collect();
