@@ -232,3 +232,32 @@ fn a_bench_loads_searches_and_cleans_up() {
     let said = succeeded(&common::run(&[&["bench", "--server", &address][..], &few].concat()));
     assert!(said.contains("load") && said.contains("search") && said.contains("p99"), "{said}");
 }
+
+#[test]
+fn indexes_of_vectra_are_imported() {
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/vectra");
+    let server = Server::start(&[]);
+    let address = server.address.to_string();
+    let import = |folder: &str, options: &[&str]| {
+        let folder = format!("{fixtures}/{folder}");
+        let output =
+            common::run(&[&["import", &folder, "--from", "vectra", "--server", &address], options].concat());
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    assert_eq!(import("items", &["--key", "items"]), "items: 2 elements\n");
+    let mut client = server.connect_resp3();
+    let apple = client.call(&words("VGET items apple WITHVECTOR WITHATTRIBS"));
+    let vector: Vec<f64> = apple.field("vector").items().iter().map(Value::number).collect();
+    assert!(vector.iter().zip([1.0, 0.0, 0.5]).all(|(a, b)| (a - b).abs() < 1e-6), "{vector:?}");
+    assert_eq!(apple.field("attributes").text(), r#"{"colour":"red","note":"sweet"}"#);
+    assert_eq!(import("docs", &["--key", "docs"]), "docs: 2 documents\n");
+    let guide = client.call(&words("VDOC GET docs guide.md CHUNKS"));
+    assert_eq!(
+        (guide.field("type").text().as_str(), guide.field("attributes").text().as_str()),
+        ("md", r#"{"year":2026}"#)
+    );
+    assert!(guide.field("chunks").items()[0].field("text").text().starts_with("# Boats\n\nA ship"));
+    assert_eq!(client.call(&words("VDOC GET docs notes")).field("type").text(), "txt");
+    assert!(import("nosuch", &["--key", "k"]).contains("index.json"));
+    assert!(import("docs", &[]).contains("--key"));
+}

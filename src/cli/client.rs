@@ -112,12 +112,26 @@ impl Client {
     pub fn pipeline(&mut self, commands: &[Command]) -> Result<Vec<BytesFrame>, CliError> {
         let mut answers = Vec::with_capacity(commands.len());
         for batch in commands.chunks(PIPELINE_COMMANDS_MAX) {
-            self.send(batch)?;
             // All answers of a batch are read before the first error is looked at, so the connection stays in
             // step.
-            let received = batch.iter().map(|_| self.receive()).collect::<Result<Vec<_>, _>>()?;
+            let received = self.answers(batch)?;
             for (command, answer) in batch.iter().zip(received) {
                 answers.push(refuse_errors(command, answer)?);
+            }
+        }
+        Ok(answers)
+    }
+
+    /// As [`Client::pipeline`], with errors that the server answers among the answers.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub fn answers(&mut self, commands: &[Command]) -> Result<Vec<BytesFrame>, CliError> {
+        let mut answers = Vec::with_capacity(commands.len());
+        for batch in commands.chunks(PIPELINE_COMMANDS_MAX) {
+            self.send(batch)?;
+            for _ in batch {
+                answers.push(self.receive()?);
             }
         }
         Ok(answers)

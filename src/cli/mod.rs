@@ -8,6 +8,7 @@ pub mod child;
 pub mod client;
 mod commands;
 pub mod demo;
+mod documents;
 mod interrupt;
 mod model;
 mod ping;
@@ -45,6 +46,8 @@ static SUBCOMMANDS: &[Subcommand] = &[
     model::VERIFY,
     transfer::IMPORT,
     transfer::EXPORT,
+    documents::WATCH,
+    documents::FETCH,
     bench::SUBCOMMAND,
     recall::SUBCOMMAND,
 ];

@@ -8,6 +8,7 @@ mod fvecs;
 mod jsonl;
 mod npy;
 mod server;
+mod vectra;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::arguments::{Arguments, Subcommand};
+use super::documents::{Document, Documents, Kept, kind};
 use super::interrupt::Interrupt;
 use super::progress::Progress;
 use super::remote::Place;
@@ -50,13 +52,16 @@ pub(super) const IMPORT: Subcommand = Subcommand {
     name: "import",
     words: &["SOURCE"],
     values: &[],
-    optional: &[KEY, SERVER, ("--quantization", "QUANTIZATION")],
+    optional: &[KEY, SERVER, ("--quantization", "QUANTIZATION"), ("--from", "vectra")],
     flags: &[],
     summary: "bring vectors from a file or another server into a running server",
     text: concat!("SOURCE is a file, or redis://HOST:PORT/KEY: a vector set on another server, of Redis or Vecdis; redis://HOST:PORT stands
 for all vector sets there. They come into the server at HOST:PORT (127.0.0.1:6379), under KEY. QUANTIZATION (NOQUANT, Q8 or
 BIN) is for a set that does not exist yet; else a set from a server keeps its own. Elements that exist are replaced. A record
 of a .jsonl or .csv file with a text and no vector is embedded by the server.
+
+With --from vectra SOURCE is an index folder of the npm package vectra: items come with their vectors and metadata, and of a
+document index the documents with their metadata, which are split and embedded anew, by the model of the collection.
 
 Redis gives the vectors of Q8 and BIN sets back as its codes have them, not as they were added.
 
@@ -169,6 +174,18 @@ fn import(arguments: &Arguments) -> Result<ExitCode, CliError> {
         shape.quantization = quantization.or(shape.quantization);
         copy(source, &mut ServerSink::open(&target, key, shape)?, &String::from_utf8_lossy(key))
     };
+    match arguments.value("--from") {
+        None => {}
+        Some("vectra") => {
+            let key = key.ok_or_else(|| CliError::Usage("a folder needs --key".to_owned()))?;
+            let folder = Path::new(source);
+            return match vectra::has_documents(folder) {
+                true => import_documents(folder, &target, key),
+                false => one(&mut vectra::Items::open(folder)?, key.as_bytes()),
+            };
+        }
+        Some(other) => return Err(CliError::Usage(format!("--from knows vectra, not {other}"))),
+    }
     if !source.contains("://") {
         let key = key.ok_or_else(|| CliError::Usage("a file needs --key".to_owned()))?;
         return one(&mut *open(Path::new(source))?, key.as_bytes());
@@ -188,6 +205,26 @@ fn import(arguments: &Arguments) -> Result<ExitCode, CliError> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Brings the documents of a vectra index.
+fn import_documents(folder: &Path, target: &Place, key: &str) -> Result<ExitCode, CliError> {
+    let mut documents = Documents::open(target, key, Vec::new())?;
+    let (mut count, mut left_out) = (0, 0);
+    for document in vectra::documents(folder)? {
+        let vectra::Document { uri, text, metadata } = document?;
+        let kind = kind(&uri).unwrap_or("txt");
+        let kept = documents.keep(&[Document { uri: uri.clone(), kind, text, attributes: metadata }])?;
+        match kept.into_iter().next() {
+            Some(Kept::Yes(_)) => count += 1,
+            Some(Kept::Never(_)) => left_out += 1,
+            Some(Kept::NotNow(why)) => return Err(CliError::Data(format!("{uri}: {why}"))),
+            None => return Err(CliError::Closed),
+        }
+    }
+    let left_out =
+        if left_out > 0 { format!("; {left_out} without a text are left out") } else { String::new() };
+    print(&format!("{key}: {count} documents{left_out}\n"))
 }
 
 fn export(arguments: &Arguments) -> Result<ExitCode, CliError> {
