@@ -280,3 +280,30 @@ fn a_missing_key_is_said_with_where_it_is_looked_for() {
     let error = server.connect().call(&vembed("far", &["text"])).text();
     assert!(error.starts_with("MODELDOWN far") && error.contains("VECDIS_TEST_NO_KEY"), "{error}");
 }
+
+#[test]
+fn a_document_with_a_chunk_that_cannot_be_embedded_changes_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let http = Http::start(|asked| match String::from_utf8_lossy(&asked.body).contains("unwanted") {
+        true => answer("400 Bad Request", &[], b"{}"),
+        false => good(asked),
+    });
+    add(root.path(), "far", &openai(&http, "batch_texts = 1"));
+    let server = Server::start_in(root.path(), &[]);
+    let mut client = server.connect_resp3();
+    assert_eq!(client.ask("VCREATE docs MODEL far"), "+OK");
+    let add = |uri: &str, text: &str| command(&["VDOC", "ADD", "docs", uri, text, "CHUNK", "4"]);
+    assert_eq!(client.call(&add("a", "first part\n\nsecond part here")).number(), 2.0);
+    let before = client.call(&words("VDOC GET docs a CHUNKS"));
+    for uri in ["a", "b"] {
+        let refused = client.call(&add(uri, "a new part\n\nthe unwanted part\n\nthe third part"));
+        assert!(refused.is_error(), "{refused:?}");
+    }
+    assert_eq!(client.call(&words("VDOC GET docs a CHUNKS")), before);
+    assert_eq!(client.call(&words("VDOC GET docs b")), Value::Null);
+    assert_eq!(client.call(&words("VCARD docs")).number(), 2.0);
+    // Its tokens are counted here, and its vectors are the provider's.
+    let found = client.call(&command(&["VGET", "docs", "a#0", "WITHTEXT", "WITHVECTOR"]));
+    assert_eq!(found.field("text").text(), "first part\n\n");
+    assert_eq!(client.call(&words("VINFO docs")).field("documents").number(), 1.0);
+}

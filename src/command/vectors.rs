@@ -152,6 +152,7 @@ pub(super) fn vinfo(call: &Call<'_>) -> Result<Outcome, CommandError> {
         ("rows", integer(collection.rows())),
         ("dead-rows", integer(collection.rows() - collection.len())),
         ("chunks", integer(collection.chunks.len())),
+        ("documents", integer(collection.documents().len())),
         ("memory-bytes", integer(call.snapshot.size_bytes(call.namespace, &key))),
         ("graph-rows", integer(graph.as_ref().map_or(0, |graph| graph.graph.len()))),
         ("graph-searches", integer(collection.index.searches.load(Ordering::Relaxed))),
