@@ -115,7 +115,8 @@ impl Items {
             metadata.extend(whole);
         }
         let attributes = (!metadata.is_empty()).then(|| Value::Object(metadata).to_string().into_bytes());
-        Ok(Record { element: item.id.into_bytes(), vector: Some(item.vector), attributes, text: None })
+        let (element, vector) = (item.id.into_bytes(), Some(item.vector));
+        Ok(Record { element, vector, attributes, ..Record::default() })
     }
 }
 
