@@ -171,6 +171,7 @@ fn limits_hold_and_use_is_counted_and_kept() {
     let replies: Vec<String> = ann.pipeline(&adds).iter().map(Value::to_string).collect();
     assert_eq!(replies, [":1", ":1", ":1", full, full]);
     ann.check(&[
+        ("VADD k VALUES 2 1 5 0", ":0"),
         ("VREM k 0", ":1"),
         ("VMADD k 2 DIM 2 FP32 1234567812345678 a b", full),
         ("VADD k VALUES 2 1 0 x", ":1"),
@@ -184,10 +185,17 @@ fn limits_hold_and_use_is_counted_and_kept() {
     admin.check(&[("APIKEY LIMIT ann VECTORS 0 BYTES 16", "+OK")]);
     ann.check(&[
         ("VADD l VALUES 2 1 0 x", "-LIMIT bytes 16, retry in 1000 ms"),
+        // The cache has it already: no model reads it for ann.
         ("VEMBED hello", &ann_embeds(&mut admin)),
     ]);
     let info = ann.ask("INFO");
-    for line in ["usage_vectors:2\r\n", "usage_bytes:16\r\n", "usage_texts:1\r\n", "limit_bytes:16\r\n"] {
+    for line in [
+        "usage_vectors:2\r\n",
+        "usage_bytes:16\r\n",
+        "usage_texts:1\r\n",
+        "usage_tokens:0\r\n",
+        "limit_bytes:16\r\n",
+    ] {
         assert!(info.contains(line), "{line} in {info}");
     }
     admin.check(&[("APIKEY LIMIT ann RPS 5 BYTES 0", "+OK")]);
@@ -199,6 +207,17 @@ fn limits_hold_and_use_is_counted_and_kept() {
         |reply: &String| reply.starts_with("-LIMIT requests 5 a second, retry in ") && reply.ends_with(" ms");
     assert!(refused.iter().all(told), "{refused:?}");
     wait_for(&mut ann, "VCARD k", ":2");
+    // Vectors in fields count too.
+    admin.check(&[("APIKEY LIMIT ann RPS 0 VECTORS 4", "+OK")]);
+    ann.check(&[
+        ("VCREATE m DIM 2 FIELD f DIM 2", "+OK"),
+        ("VADD m VALUES 2 1 0 x", ":1"),
+        ("VADD m VALUES 2 1 0 x FIELD f", ":1"),
+        ("VADD m VALUES 2 0 1 x FIELD f", ":0"),
+        ("VADD m VALUES 2 1 0 y", "-LIMIT vectors 4, retry in 1000 ms"),
+        ("VREM m x", ":1"),
+        ("VADD m VALUES 2 1 0 y", ":1"),
+    ]);
     // Others are not held.
     let other = create(&mut admin, "bob");
     assert!(

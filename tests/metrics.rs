@@ -91,6 +91,26 @@ fn prometheus_gets_counters_and_histograms() {
 }
 
 #[test]
+fn prometheus_is_told_what_each_customer_uses() {
+    let port = free_port();
+    let server = Server::start(&["--metrics-port", &port.to_string()]);
+    let key = server.connect().ask(r"APIKEY CREATE a\b");
+    let mut customer = server.connect();
+    customer.check(&[(&format!("AUTH {key}"), "+OK"), ("VADD k VALUES 2 1 0 e", ":1")]);
+    customer.ask("VEMBED hello");
+    let values = values(&fetch(port, "/metrics").1);
+    for (name, value) in [
+        ("commands_total", 2.0),
+        ("texts_total", 1.0),
+        ("tokens_total", 1.0),
+        ("vectors", 1.0),
+        ("vector_bytes", 8.0),
+    ] {
+        assert_eq!(values[&format!(r#"vecdis_user_{name}{{user="a\\b"}}"#)], value, "{name}");
+    }
+}
+
+#[test]
 fn the_http_port_answers_only_what_it_knows() {
     let port = free_port();
     let _server = Server::start(&["--metrics-port", &port.to_string()]);

@@ -28,6 +28,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::config::{Config, Secret};
+use crate::metrics::EmbeddingUse;
 use crate::store::state::NamespaceId;
 use crate::store::users::{ApiKey, Usage, UserRecord, Users};
 use catalog::Catalog;
@@ -77,8 +78,8 @@ pub struct Account {
     bucket: Bucket,
     /// Commands sent since the start or since they were noted.
     pub commands: AtomicU64,
-    /// Texts embedded, likewise.
-    pub texts: AtomicU64,
+    /// What was embedded, likewise.
+    pub embedding: Arc<EmbeddingUse>,
 }
 
 impl Account {
@@ -90,7 +91,7 @@ impl Account {
             record: ArcSwap::default(),
             bucket: Bucket::default(),
             commands: AtomicU64::new(0),
-            texts: AtomicU64::new(0),
+            embedding: Arc::default(),
         }
     }
 
@@ -132,19 +133,13 @@ impl Account {
         self.bucket.take(rate).map_err(|retry_ms| (rate, retry_ms))
     }
 
-    /// Counts texts given to be embedded.
-    pub fn count_texts(&self, texts: usize) {
-        if texts > 0 {
-            self.texts.fetch_add(texts as u64, Ordering::Relaxed);
-        }
-    }
-
     /// What it has used so far, all together.
     pub fn usage(&self) -> Usage {
         let noted = self.record.load().usage;
         Usage {
             commands: noted.commands + self.commands.load(Ordering::Relaxed),
-            texts: noted.texts + self.texts.load(Ordering::Relaxed),
+            texts: noted.texts + self.embedding.texts.load(Ordering::Relaxed),
+            tokens: noted.tokens + self.embedding.tokens.load(Ordering::Relaxed),
         }
     }
 }
@@ -407,7 +402,8 @@ impl Access {
             let usage = account.usage();
             if (usage != record.usage || !keys.is_empty()) && !record.rules.is_empty() {
                 account.commands.fetch_sub(usage.commands - record.usage.commands, Ordering::Relaxed);
-                account.texts.fetch_sub(usage.texts - record.usage.texts, Ordering::Relaxed);
+                account.embedding.texts.fetch_sub(usage.texts - record.usage.texts, Ordering::Relaxed);
+                account.embedding.tokens.fetch_sub(usage.tokens - record.usage.tokens, Ordering::Relaxed);
                 let mut noted = UserRecord { usage, ..UserRecord::clone(&record) };
                 for key in &mut noted.keys {
                     let used = keys.iter().find(|(id, _)| *id == key.id);

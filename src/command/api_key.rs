@@ -258,6 +258,7 @@ fn usage(context: &Context, request: &Request) -> Result<Step, CommandError> {
             field("namespace", bulk(namespace_name(context, account.namespace()))),
             field("commands", number(usage.commands)),
             field("texts", number(usage.texts)),
+            field("tokens", number(usage.tokens)),
             field("vectors", number(totals.vectors)),
             field("bytes", number(totals.bytes)),
             field("requests-limit", number(limits.requests_per_s)),

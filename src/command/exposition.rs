@@ -1,14 +1,17 @@
 //! The page that Prometheus reads: what INFO tells, as its text format 0.0.4. Names end in their unit; `_total` only grows.
 
+use std::borrow::Cow;
 use std::fmt::{Display, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Context;
 use super::info::cpu_seconds;
-use super::memory::Usage;
+use super::memory;
 use super::table::COMMANDS;
 use crate::clock;
 use crate::metrics::histogram::Counts;
+use crate::store::state::{NamespaceId, Totals};
+use crate::store::users::Usage;
 use crate::vector::kernel::Kernel;
 
 /// Bounds of the times of commands: 2 to the power of these many nanoseconds, from 1 microsecond to 69 seconds. They are
@@ -29,7 +32,7 @@ impl Page {
 
     fn line(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
         let labels: Vec<String> =
-            labels.iter().map(|(label, value)| format!("{label}=\"{value}\"")).collect();
+            labels.iter().map(|(label, value)| format!("{label}=\"{}\"", escaped(value))).collect();
         let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
         let _ = writeln!(self.0, "vecdis_{name}{labels} {value}");
     }
@@ -45,15 +48,24 @@ impl Page {
     }
 }
 
+/// A label's value; only names of users have what must be escaped.
+fn escaped(value: &str) -> Cow<'_, str> {
+    match value.contains(['\\', '"']) {
+        true => value.replace('\\', r"\\").replace('"', r#"\""#).into(),
+        false => value.into(),
+    }
+}
+
 /// Everything, as it is now.
 pub fn page(context: &Context) -> String {
     let mut page = Page::default();
     server(&mut page, context);
     connections(&mut page, context);
     commands(&mut page, context);
-    memory(&mut page, context);
+    memory_use(&mut page, context);
     data(&mut page, context);
     persistence(&mut page, context);
+    users(&mut page, context);
     page.0
 }
 
@@ -139,8 +151,8 @@ fn histogram(page: &mut Page, command: &str, times: &Counts, total_ns: u64) {
     page.line("command_duration_seconds_count", &labels, times.total());
 }
 
-fn memory(page: &mut Page, context: &Context) {
-    let usage = Usage::now(context, &context.store.snapshot());
+fn memory_use(page: &mut Page, context: &Context) {
+    let usage = memory::Usage::now(context, &context.store.snapshot());
     page.gauge("memory_used_bytes", "Heap and arenas in use.", usage.used);
     page.gauge("memory_peak_bytes", "The most that was in use.", usage.peak);
     page.gauge("memory_dataset_bytes", "What the collections take of it.", usage.dataset);
@@ -180,6 +192,30 @@ fn data(page: &mut Page, context: &Context) {
     page.counter("embedded_tokens_total", "Tokens of these texts.", get(&metrics.embedded_tokens));
     let hits = get(&metrics.embedding_cache_hits);
     page.counter("embedding_cache_hits_total", "Texts whose vectors were in the cache.", hits);
+}
+
+/// What each user with a namespace of its own uses.
+fn users(page: &mut Page, context: &Context) {
+    let snapshot = context.store.snapshot();
+    let tenants = context.access.accounts();
+    let tenants = tenants.iter().filter(|account| account.namespace() != NamespaceId::default());
+    let tenants: Vec<_> = tenants
+        .map(|account| {
+            let name = String::from_utf8_lossy(&account.name).into_owned();
+            (name, account.usage(), snapshot.totals(account.namespace()))
+        })
+        .collect();
+    let mut each = |name: &str, kind: &str, help: &str, value: fn(&Usage, &Totals) -> u64| {
+        page.begin(name, kind, help);
+        for (user, usage, totals) in &tenants {
+            page.line(name, &[("user", user)], value(usage, totals));
+        }
+    };
+    each("user_commands_total", "counter", "Commands of a user with a namespace.", |usage, _| usage.commands);
+    each("user_texts_total", "counter", "Texts it gave to be embedded.", |usage, _| usage.texts);
+    each("user_tokens_total", "counter", "Tokens that models read of them.", |usage, _| usage.tokens);
+    each("user_vectors", "gauge", "Vectors in its namespace.", |_, totals| totals.vectors);
+    each("user_vector_bytes", "gauge", "Bytes of these vectors as f32.", |_, totals| totals.bytes);
 }
 
 fn persistence(page: &mut Page, context: &Context) {

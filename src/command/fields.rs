@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::parse::{integer_within, is_word};
+use super::permissions::Quota;
 use super::reply::Reply;
 use super::request::Request;
 use super::vadd::{Add, stored};
@@ -72,11 +73,11 @@ pub(super) fn add(call: &Call<'_>, field: Bytes, add: Add) -> Result<WriteOp, Co
         let text = "ERR REDUCE, SETTEXT and SETSPARSE are for the element itself: they cannot go with FIELD";
         return Err(CommandError::text(text));
     }
-    let (namespace, key) = (call.namespace, call.key(1));
+    let (namespace, key, quota) = (call.namespace, call.key(1), call.scope.quota());
     let known = call.snapshot.field(namespace, &key, &field).map(|collection| collection.params);
     let known = known.filter(|params| params.layout.dim == add.vector.len());
     let encoded = known.map(|params| Encoded::new(&params, &add.vector));
-    Ok(Box::new(move |txn| match write(txn, namespace, key, field, add, encoded.as_ref()) {
+    Ok(Box::new(move |txn| match write(txn, namespace, key, field, add, encoded.as_ref(), quota) {
         Ok(new) => Reply::Boolean(new),
         Err(error) => error.into(),
     }))
@@ -89,6 +90,7 @@ fn write(
     field: Bytes,
     add: Add,
     encoded: Option<&Encoded>,
+    quota: Quota,
 ) -> Result<bool, CommandError> {
     let collection = live(txn, namespace, &key).ok_or(CommandError::text("ERR key does not exist"))?;
     let vectors = txn.view().field(namespace, &key, &field).ok_or_else(|| no_field(&field))?;
@@ -101,6 +103,8 @@ fn write(
     if add.is_excluded(vectors.contains(&add.element)) {
         return Ok(false);
     }
+    let elements = std::iter::once(&add.element[..]);
+    quota.admit(txn.view(), namespace, Some(&vectors), vectors.params.layout.dim, elements)?;
     drop(collection);
     let Add { vector, element, attributes, expires_ms, model, .. } = add;
     let attributes = stored(txn, namespace, &key, &element, attributes);

@@ -436,18 +436,7 @@ fn write(
 ) -> Result<WriteOp, CommandError> {
     let snapshot = context.store.snapshot();
     let namespace = scope.namespace;
-    let op = prepare(&Call { context, snapshot: &snapshot, namespace, scope, request, embedded })?;
-    Ok(scope.within_limits(brings(request), op))
-}
-
-/// Vectors that a write brings.
-fn brings(request: &Request) -> u64 {
-    let number = |at: usize| request.get(at).and_then(parse::integer).and_then(|n| u64::try_from(n).ok());
-    match request.arg(0).to_ascii_lowercase().as_slice() {
-        b"vadd" => 1,
-        b"vmadd" => number(2).unwrap_or(1),
-        _ => 0,
-    }
+    prepare(&Call { context, snapshot: &snapshot, namespace, scope, request, embedded })
 }
 
 /// Prepares a write that splits a text. `before`: the newest snapshot has everything that comes before the command.

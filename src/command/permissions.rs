@@ -4,18 +4,19 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use super::parse::integer;
-use super::reply::Reply;
 use super::request::Request;
 use super::session::Session;
 use super::table::{self, COMMANDS, CommandSpec};
-use super::{CommandError, Context, LOADING, WriteOp};
+use super::{CommandError, Context, LOADING};
 use crate::access::Account;
 use crate::access::catalog::{Catalog, CommandId, Listed};
 use crate::access::log::{Entry, Reason, shown};
 use crate::access::selector::{Asked, Denied, KeyAccess};
 use crate::access::user::User;
 use crate::clock;
-use crate::store::state::NamespaceId;
+use crate::collection::Collection;
+use crate::metrics::EmbeddingUse;
+use crate::store::state::{NamespaceId, Snapshot};
 use crate::store::users::Limits;
 
 /// When it is worth trying again after elements had to be removed first, in milliseconds.
@@ -202,6 +203,8 @@ pub struct Scope {
     pub limited: Option<Arc<User>>,
     /// The account, if it has a namespace of its own or limits.
     account: Option<Arc<Account>>,
+    /// Where the user's texts are counted.
+    pub payer: Arc<EmbeddingUse>,
 }
 
 impl Scope {
@@ -212,7 +215,8 @@ impl Scope {
         let record = session.account.record();
         let is_plain = record.namespace == NamespaceId::default() && record.limits == Limits::default();
         let account = (!is_plain).then(|| Arc::clone(&session.account));
-        Self { namespace: session.namespace, limited, account }
+        let payer = Arc::clone(&session.account.embedding);
+        Self { namespace: session.namespace, limited, account, payer }
     }
 
     /// The account, if it has a namespace of its own: it is told nothing of others.
@@ -230,24 +234,42 @@ impl Scope {
         self.limited.as_ref().is_none_or(|user| user.allows_key(key, KeyAccess::WRITE))
     }
 
-    /// Refuses a write that brings so many vectors if the user's namespace is full.
-    pub(super) fn within_limits(&self, brings: u64, op: WriteOp) -> WriteOp {
-        let Some(account) = self.account.as_ref().filter(|_| brings > 0) else { return op };
-        let (limits, namespace) = (account.record().limits, self.namespace);
-        if limits.vectors == 0 && limits.bytes == 0 {
-            return op;
+    /// What the user may store.
+    pub(super) fn quota(&self) -> Quota {
+        Quota(self.account.as_ref().map_or_else(Limits::default, |account| account.record().limits))
+    }
+}
+
+/// How much the user's namespace may hold.
+#[derive(Clone, Copy)]
+pub(super) struct Quota(Limits);
+
+impl Quota {
+    /// Refuses vectors of `dim` components for a collection, or a field of one, if the namespace would hold too much. Elements
+    /// that are there already bring nothing.
+    pub(super) fn admit<'a>(
+        self,
+        view: &Snapshot,
+        namespace: NamespaceId,
+        collection: Option<&Collection>,
+        dim: usize,
+        elements: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<(), CommandError> {
+        let Limits { vectors, bytes, .. } = self.0;
+        if vectors == 0 && bytes == 0 {
+            return Ok(());
         }
+        let is_new = |element: &&[u8]| !collection.is_some_and(|collection| collection.contains(element));
+        let brings = elements.filter(is_new).count() as u64;
+        let brings_bytes = brings * (dim * size_of::<f32>()) as u64;
+        let totals = view.totals(namespace);
         let over =
-            |what: &str, limit: u64| Reply::error(format!("LIMIT {what} {limit}, retry in {RETRY_MS} ms"));
-        Box::new(move |txn| {
-            let totals = txn.view().totals(namespace);
-            if limits.vectors > 0 && totals.vectors.saturating_add(brings) > limits.vectors {
-                return over("vectors", limits.vectors);
-            }
-            if limits.bytes > 0 && totals.bytes >= limits.bytes {
-                return over("bytes", limits.bytes);
-            }
-            op(txn)
-        })
+            |limit: u64, has: u64, more: u64| limit > 0 && more > 0 && has.saturating_add(more) > limit;
+        let (what, limit) = match () {
+            () if over(vectors, totals.vectors, brings) => ("vectors", vectors),
+            () if over(bytes, totals.bytes, brings_bytes) => ("bytes", bytes),
+            () => return Ok(()),
+        };
+        Err(CommandError::Text(format!("LIMIT {what} {limit}, retry in {RETRY_MS} ms").into()))
     }
 }

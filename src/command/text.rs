@@ -32,6 +32,11 @@ impl Call<'_> {
         embedded.iter().map(vector).collect()
     }
 
+    /// A text to be embedded for the user.
+    pub(super) fn text(&self, model: Arc<Model>, role: Role, text: Arc<str>) -> Text {
+        Text { model, role, text, payer: Arc::clone(&self.scope.payer) }
+    }
+
     /// The vector of the text in an argument, by the model of its collection or else the default one.
     pub(super) fn embed_argument(
         &self,
@@ -41,7 +46,7 @@ impl Call<'_> {
     ) -> Result<(Arc<Model>, Vector), CommandError> {
         let embedded = self.embed(|| {
             let text = text_argument(self.request.get(index).ok_or(MISSING_TEXT)?)?;
-            Ok(vec![Text { model: self.model_of(collection)?, role, text: text.into() }])
+            Ok(vec![self.text(self.model_of(collection)?, role, text.into())])
         })?;
         // A command inside EXEC may find its collection made since: then its text was not embedded.
         embedded.into_iter().next().ok_or(CommandError::text("ERR the text was not embedded, try again"))
@@ -135,9 +140,7 @@ pub(super) fn vembed(call: &Call<'_>) -> Result<Outcome, CommandError> {
         };
         let model = call.context.embedding.registry.embedder(&name)?;
         let texts = (next..call.request.len()).map(|at| text_argument(call.request.arg(at)));
-        texts
-            .map(|text| Ok(Text { model: Arc::clone(&model), role: role.clone(), text: text?.into() }))
-            .collect()
+        texts.map(|text| Ok(call.text(Arc::clone(&model), role.clone(), text?.into()))).collect()
     })?;
     let reply = |vector: &[f32]| match blob {
         true => Reply::bulk(bytemuck::cast_slice(vector)),

@@ -181,7 +181,6 @@ impl Body {
                 texts[first_text..].iter_mut().for_each(|text| text.model = Arc::clone(model));
             }
         }
-        session.account.count_texts(texts.len());
         let shared = Arc::clone(context);
         let body = move |parts: Vec<Part>| -> WriteOp {
             Box::new(move |txn| {

@@ -57,6 +57,7 @@ pub(super) fn info(call: &Call<'_>, out: &mut String) {
         let totals = call.snapshot.totals(call.namespace);
         line("usage_commands", usage.commands);
         line("usage_texts", usage.texts);
+        line("usage_tokens", usage.tokens);
         line("usage_vectors", totals.vectors);
         line("usage_bytes", totals.bytes);
         line("limit_requests_per_second", limits.requests_per_s);

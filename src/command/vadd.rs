@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::parse::{float, integer, integer_within, is_word};
+use super::permissions::Quota;
 use super::reply::Reply;
 use super::request::Request;
 use super::text::check_size;
@@ -101,14 +102,14 @@ pub(super) fn vadd(call: &Call<'_>) -> Result<WriteOp, CommandError> {
     if let Some(field) = add.field.take() {
         return fields::add(call, field, add);
     }
-    let (namespace, key) = (call.namespace, call.key(1));
+    let (namespace, key, quota) = (call.namespace, call.key(1), call.scope.quota());
     let params = add.params();
     // Most often the collection is there; if it is not what it will be, the writer encodes again.
     let expected = call.collection(1).map_or(params, |collection| collection.params);
     let fits = expected.layout.dim == add.vector.len();
     let encoded = Encoded::new(if fits { &expected } else { &params }, &add.vector)
         .with_text(expected.analyzer, &add.text);
-    Ok(Box::new(move |txn| match write(txn, namespace, key, add, params, &encoded) {
+    Ok(Box::new(move |txn| match write(txn, namespace, key, add, params, &encoded, quota) {
         Ok(new) => Reply::Boolean(new),
         Err(error) => error.into(),
     }))
@@ -321,6 +322,7 @@ fn write(
     add: Add,
     mut params: Params,
     encoded: &Encoded,
+    quota: Quota,
 ) -> Result<bool, CommandError> {
     let mut is_there = false;
     if let Some(existing) = live(txn, namespace, &key) {
@@ -333,6 +335,8 @@ fn write(
         return Ok(false);
     }
     let Add { vector, element, attributes, text, sparse, expires_ms, model, .. } = add;
+    let (view, elements) = (txn.view(), std::iter::once(&element[..]));
+    quota.admit(view, namespace, view.get(namespace, &key).map(|known| &**known), vector.len(), elements)?;
     let attributes = stored(txn, namespace, &key, &element, attributes);
     let sparse = sparse.map(|sparse| Change::SetSparse {
         namespace,

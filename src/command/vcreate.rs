@@ -192,7 +192,7 @@ struct Row {
 /// `VMADD key count DIM d FP32 blob id1 ... idN [ATTRS json1 ... jsonN]`: all of it or nothing, in one log record.
 pub(super) fn vmadd(call: &Call<'_>) -> Result<WriteOp, CommandError> {
     check_memory(call)?;
-    let (namespace, key) = (call.namespace, call.key(1));
+    let (namespace, key, quota) = (call.namespace, call.key(1), call.scope.quota());
     let (dim, rows, params) = rows(call)?;
     Ok(Box::new(move |txn| {
         let mut params = params;
@@ -205,6 +205,11 @@ pub(super) fn vmadd(call: &Call<'_>) -> Result<WriteOp, CommandError> {
                 return Reply::error("ERR asked quantization mismatch with existing vector set");
             }
             params = known;
+        }
+        let elements = rows.iter().map(|row| &row.element[..]);
+        let (view, known) = (txn.view(), txn.view().get(namespace, &key).map(|known| &**known));
+        if let Err(error) = quota.admit(view, namespace, known, dim, elements) {
+            return error.into();
         }
         let mut added = 0;
         for Row { element, vector, encoded, attributes } in rows {

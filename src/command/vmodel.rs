@@ -125,7 +125,13 @@ fn bench(context: &Context, name: &str) -> Result<Reply, CommandError> {
     let model = context.embedding.registry.embedder(name)?;
     context.embedding.load(&model)?;
     let embed = |texts: Vec<String>| {
-        let text = |text: String| Text { model: Arc::clone(&model), role: Role::Document, text: text.into() };
+        let (role, payer) = (Role::Document, Arc::default());
+        let text = |text: String| Text {
+            model: Arc::clone(&model),
+            role: role.clone(),
+            text: text.into(),
+            payer: Arc::clone(&payer),
+        };
         let answers = context.embedding.embed(texts.into_iter().map(text).collect()).blocking_recv();
         answers.map_err(|_| EmbedError::Stopped)?.into_iter().collect::<Result<Vec<_>, _>>()
     };

@@ -18,7 +18,7 @@ use tracing::error;
 use super::cache::{Cache, CacheKey, cache_key};
 use super::{BUILTIN, EmbedError, Embedder, Failure, Model, Registry, Role, Runtime, Vector};
 use crate::config::Config;
-use crate::metrics::Metrics;
+use crate::metrics::{EmbeddingUse, Metrics};
 
 /// Texts a thread takes at a time; for a remote model, as many as one request can have.
 const MAX_TURN_TEXTS: usize = 32;
@@ -38,6 +38,8 @@ pub struct Text {
     pub role: Role,
     /// The text.
     pub text: Arc<str>,
+    /// Where it is counted.
+    pub payer: Arc<EmbeddingUse>,
 }
 
 impl std::fmt::Debug for Text {
@@ -151,6 +153,9 @@ impl Embedding {
             // The receiver is here.
             drop(answer.send(Vec::new()));
             return receiver;
+        }
+        for text in &texts {
+            text.payer.texts.fetch_add(1, Ordering::Relaxed);
         }
         let job = Arc::new(Job::new(texts, answer));
         let order: Vec<usize> = (0..job.order.len()).collect();
@@ -282,7 +287,7 @@ impl Job {
         &self.texts[self.order[place]]
     }
 
-    /// How many texts from the first of these places on are of one model and role, and one turn's work.
+    /// How many texts from the first of these places on are of one model, role and payer, and one turn's work.
     fn turn(&self, places: Range<usize>) -> usize {
         let first = self.text(places.start);
         let most = first.model.endpoint().map_or(MAX_TURN_TEXTS, |endpoint| endpoint.batch_texts());
@@ -292,6 +297,7 @@ impl Job {
             size_bytes += text.text.len();
             let alone = *place == places.start;
             Arc::ptr_eq(&text.model, &first.model)
+                && Arc::ptr_eq(&text.payer, &first.payer)
                 && text.role == first.role
                 && (alone || size_bytes <= MAX_TURN_BYTES)
         };
@@ -347,14 +353,14 @@ fn work(shared: &Shared, lane: &Lane) {
     }
 }
 
-/// Embeds a job's texts that are not in the cache; all are of one model and role.
+/// Embeds a job's texts that are not in the cache; all are of one model, role and payer.
 fn embed(
     shared: &Shared,
     job: &Job,
     missing: &[(usize, CacheKey)],
     found: &mut Vec<(usize, Result<Vector, EmbedError>)>,
 ) {
-    let (model, role) = (&job.texts[missing[0].0].model, &job.texts[missing[0].0].role);
+    let Text { model, role, payer, .. } = &job.texts[missing[0].0];
     let texts: Vec<&str> = missing.iter().map(|&(at, _)| &*job.texts[at].text).collect();
     let failed = |reason| EmbedError::Failed { model: model.id.name.clone(), reason };
     let embedded = model.load(&shared.runtime).and_then(|embedder| {
@@ -375,7 +381,9 @@ fn embed(
         }
     };
     shared.metrics.embedded_texts.fetch_add(texts.len() as u64, Ordering::Relaxed);
-    shared.metrics.embedded_tokens.fetch_add(embedded.tokens as u64, Ordering::Relaxed);
+    for tokens in [&shared.metrics.embedded_tokens, &payer.tokens] {
+        tokens.fetch_add(embedded.tokens as u64, Ordering::Relaxed);
+    }
     let budget_bytes = shared.cache_bytes.load(Ordering::Relaxed);
     for (&(at, key), vector) in missing.iter().zip(embedded.vectors) {
         let answer = if vector.len() != model.dims || !vector.iter().all(|value| value.is_finite()) {
@@ -417,6 +425,7 @@ mod tests {
             model: Arc::clone(&model),
             role: Role::Document,
             text: text.as_str().into(),
+            payer: Arc::default(),
         };
         texts.iter().map(text).collect()
     }

@@ -17,6 +17,15 @@ use slow::{LatencyMonitor, SlowLog};
 /// Kinds of errors that are told apart; more are counted as `OTHER`.
 const ERROR_KINDS_MAX: usize = 128;
 
+/// What was embedded for somebody.
+#[derive(Debug, Default)]
+pub struct EmbeddingUse {
+    /// Texts given.
+    pub texts: AtomicU64,
+    /// Tokens that models read of them; texts found in the cache have none.
+    pub tokens: AtomicU64,
+}
+
 /// Counters, all since the start or since they were reset.
 #[derive(Default)]
 pub struct Metrics {

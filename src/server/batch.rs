@@ -180,17 +180,11 @@ impl<'a> Batch<'a> {
                     self.publish(context).await;
                 }
                 let write = command::text_write(prepare, Scope::of(session), context, request.clone());
-                if let Write::Text(texts, _) = &write {
-                    session.account.count_texts(texts.len());
-                }
                 self.write(write)
             }
             Step::Document(run) => {
                 self.publish(context).await;
                 let write = command::document_write(run, &Scope::of(session), context, request, true);
-                if let Write::Text(texts, _) = &write {
-                    session.account.count_texts(texts.len());
-                }
                 self.write(write)
             }
             Step::Exec(body) => {
@@ -208,7 +202,6 @@ impl<'a> Batch<'a> {
                 let scope = Scope::of(session);
                 match command::read(run, context, &scope, request) {
                     Outcome::Texts(texts, snapshot) => {
-                        session.account.count_texts(texts.len());
                         let request = request.clone();
                         self.text_reads.push(TextRead { texts, run, request, scope, snapshot });
                         Slot::TextRead

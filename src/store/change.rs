@@ -21,7 +21,7 @@
 //! | 16 set document | key, URI, the document as `collection/documents.rs` encodes it, empty for none |
 //! | 20 create field | key, field, dimension u32 |
 //! | 21 set field | key, element, field, model, f32s |
-//! | 32 to 36 | users and namespaces: `users.rs` |
+//! | 32 to 37 | users and namespaces: `users.rs` |
 //!
 //! `attributes` and `text` are a byte: 0 keep, 1 remove, 2 a byte string follows. `model` is a byte: 0 none, 1 its name as
 //! a byte string and its hash (32 bytes) follow. Without text and model, kinds 1 and 6 are written.

@@ -10,10 +10,12 @@
 //! | 33 drop user | name |
 //! | 34 name namespace | name |
 //! | 35 drop namespace | |
-//! | 36 usage | name, commands u64, texts u64, number of keys u32, and of each: id u64, last used u64 |
+//! | 37 usage | name, usage, number of keys u32, and of each: id u64, last used u64 |
+//! | 36 usage | the same without tokens, as written before they were counted |
 //!
-//! A record is its version (u8), rules, namespace u32, limits (3 x u64), usage (2 x u64), number of keys u32, and of each
-//! key: id u64, hash (32 bytes), label, created, last used, expires (u64 each, unix milliseconds, 0 for never).
+//! A record is its version (u8), rules, namespace u32, limits (3 x u64), usage, number of keys u32, and of each
+//! key: id u64, hash (32 bytes), label, created, last used, expires (u64 each, unix milliseconds, 0 for never). Usage is commands,
+//! texts, tokens (u64 each). Version 1 of a record has no tokens.
 
 use std::sync::Arc;
 
@@ -24,11 +26,11 @@ use super::change::{PayloadError, Reader, put_bytes};
 use super::state::NamespaceId;
 
 /// Version of a user's record.
-const RECORD_VERSION: u8 = 1;
+const RECORD_VERSION: u8 = 2;
 /// The first kind of change that is told here.
 pub(super) const FIRST_KIND: u8 = 32;
 /// The last one.
-pub(super) const LAST_KIND: u8 = 36;
+pub(super) const LAST_KIND: u8 = 37;
 
 /// What a user may use. 0: as much as there is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +50,8 @@ pub struct Usage {
     pub commands: u64,
     /// Texts given to be embedded.
     pub texts: u64,
+    /// Tokens that models read of them.
+    pub tokens: u64,
 }
 
 /// An API key: of the secret only its hash is kept.
@@ -227,9 +231,9 @@ impl UserChange {
             }
             Self::DropNamespace { namespace } => head(35, *namespace),
             Self::Use { name, usage, last_used_ms } => {
-                head(36, NamespaceId::default());
+                head(37, NamespaceId::default());
                 put_bytes(out, name);
-                put_numbers(out, &[usage.commands, usage.texts]);
+                usage.encode(out);
                 put_count(out, last_used_ms.len());
                 for (id, at_ms) in last_used_ms {
                     put_numbers(out, &[*id, *at_ms]);
@@ -251,7 +255,7 @@ impl UserChange {
             35 => Self::DropNamespace { namespace },
             _ => {
                 let name = reader.element()?;
-                let usage = Usage { commands: reader.u64()?, texts: reader.u64()? };
+                let usage = Usage::decode(reader, kind > 36)?;
                 let mut last_used_ms = Vec::new();
                 for _ in 0..reader.u32()? {
                     last_used_ms.push((reader.u64()?, reader.u64()?));
@@ -262,13 +266,25 @@ impl UserChange {
     }
 }
 
+impl Usage {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_numbers(out, &[self.commands, self.texts, self.tokens]);
+    }
+
+    /// Before tokens were counted, they were not written either.
+    fn decode(reader: &mut Reader<'_>, has_tokens: bool) -> Result<Self, PayloadError> {
+        let (commands, texts) = (reader.u64()?, reader.u64()?);
+        Ok(Self { commands, texts, tokens: if has_tokens { reader.u64()? } else { 0 } })
+    }
+}
+
 impl UserRecord {
     fn encode(&self, out: &mut Vec<u8>) {
         out.push(RECORD_VERSION);
         put_bytes(out, &self.rules);
         out.extend_from_slice(&self.namespace.0.to_le_bytes());
         put_numbers(out, &[self.limits.requests_per_s, self.limits.vectors, self.limits.bytes]);
-        put_numbers(out, &[self.usage.commands, self.usage.texts]);
+        self.usage.encode(out);
         put_count(out, self.keys.len());
         for key in &self.keys {
             put_numbers(out, &[key.id]);
@@ -279,12 +295,13 @@ impl UserRecord {
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, PayloadError> {
-        if reader.byte()? != RECORD_VERSION {
+        let version = reader.byte()?;
+        if !(1..=RECORD_VERSION).contains(&version) {
             return Err(PayloadError::new("a user is of another version"));
         }
         let (rules, namespace) = (reader.element()?, NamespaceId(reader.u32()?));
         let limits = Limits { requests_per_s: reader.u64()?, vectors: reader.u64()?, bytes: reader.u64()? };
-        let usage = Usage { commands: reader.u64()?, texts: reader.u64()? };
+        let usage = Usage::decode(reader, version > 1)?;
         let mut keys = Vec::new();
         for _ in 0..reader.u32()? {
             keys.push(ApiKey {
@@ -342,7 +359,7 @@ mod tests {
     fn users_are_read_back_as_they_were_written() {
         let mut users = users();
         let name = Bytes::from_static(b"customer");
-        let usage = Usage { commands: 10, texts: 4 };
+        let usage = Usage { commands: 10, texts: 4, tokens: 9 };
         users.apply(&UserChange::Use { name: name.clone(), usage, last_used_ms: vec![(7, 99), (8, 1)] });
         let record = &users.by_name[&name];
         assert_eq!((record.usage, record.keys[0].last_used_ms), (usage, 99));

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::super::parse::{integer_within, is_word};
+use super::super::permissions::Quota;
 use super::super::reply::Reply;
 use super::super::text::{Embedded, check_size, text_argument};
 use super::super::vadd::{attributes, check_memory, check_model, dimension_mismatch};
 use super::super::vcreate::{bad_value, one_of};
-use super::super::{Call, CommandError, Context, Write, WriteOp, answer, live, unexpected};
+use super::super::{Call, CommandError, Context, Write, answer, live, unexpected};
 use super::{forget, remove, uri};
 use crate::collection::documents::{Document, Span, chunk_name};
 use crate::collection::{AttributeChange, Attributes, Collection, Encoded, Params, Text, TextChange};
 use crate::document::{self, DEFAULT_CHUNK_TOKENS, KINDS, Kind, MAX_CHUNK_TOKENS, Settings, html};
-use crate::embed::{self, EmbedError, Model, Role, Vector};
+use crate::embed::{EmbedError, Model, Role, Vector};
 use crate::store::Txn;
 use crate::store::change::Change;
 use crate::store::state::{Key, NamespaceId};
@@ -66,23 +67,19 @@ pub(in super::super) fn add(call: &Call<'_>, before: bool) -> Result<Write, Comm
     let (text_bytes, chunks) = tokio::task::block_in_place(|| chunks(call, &ask, text))?;
     let document = |chunk: &Chunk| {
         let text = String::from_utf8_lossy(&chunk.text).into();
-        embed::Text { model: Arc::clone(&ask.model), role: Role::Document, text }
+        call.text(Arc::clone(&ask.model), Role::Document, text)
     };
     let texts = chunks.iter().map(document).collect();
-    let scope = call.scope.clone();
+    let quota = call.scope.quota();
     Ok(Write::Text(
         texts,
         Box::new(move |_: &Context, embedded: &[Embedded]| {
             let prepared = tokio::task::block_in_place(|| elements(chunks, embedded, &ask.model, &expected));
             match prepared {
-                Ok(elements) => {
-                    let brings = elements.len() as u64;
-                    let op: WriteOp = Box::new(move |txn| {
-                        let written = write(txn, &ask, text_bytes, elements);
-                        written.map_or_else(Reply::from, Reply::Integer)
-                    });
-                    scope.within_limits(brings, op)
-                }
+                Ok(elements) => Box::new(move |txn| {
+                    let written = write(txn, &ask, text_bytes, elements, quota);
+                    written.map_or_else(Reply::from, Reply::Integer)
+                }),
                 Err(error) => answer(error.into()),
             }
         }),
@@ -200,7 +197,13 @@ fn elements(
 }
 
 /// Puts the document in place of the one there was.
-fn write(txn: &mut Txn<'_>, ask: &Ask, text_bytes: u32, elements: Vec<Element>) -> Result<i64, CommandError> {
+fn write(
+    txn: &mut Txn<'_>,
+    ask: &Ask,
+    text_bytes: u32,
+    elements: Vec<Element>,
+    quota: Quota,
+) -> Result<i64, CommandError> {
     let Ask { namespace, key, uri, settings, attributes, model, hash } = ask;
     let (namespace, mut old) = (*namespace, None);
     let mut params = params(model.dims);
@@ -215,17 +218,22 @@ fn write(txn: &mut Txn<'_>, ask: &Ask, text_bytes: u32, elements: Vec<Element>) 
         check_model(Some(&model.id), existing.model.as_deref())?;
         old = existing.documents().get(uri).cloned();
     }
+    let names: Vec<Bytes> =
+        elements.iter().map(|element| chunk_name(uri, element.chunk.span.number).into()).collect();
+    let (view, wanted) = (txn.view(), names.iter().map(|name| &name[..]));
+    let known = view.get(namespace, key).map(|known| &**known);
+    quota.admit(view, namespace, known, model.dims, wanted)?;
     if old.is_some() {
         forget(txn, namespace, key, uri);
     }
     let spans: Vec<Span> = elements.iter().map(|element| element.chunk.span).collect();
     let bound = Arc::new(model.id.clone());
-    for Element { chunk, vector, encoded } in elements {
+    for (Element { chunk, vector, encoded }, element) in elements.into_iter().zip(names) {
         let change = Change::Add {
             namespace,
             key: key.clone(),
             params,
-            element: chunk_name(uri, chunk.span.number).into(),
+            element,
             vector: vector.to_vec(),
             attributes: AttributeChange::Set(attributes.clone()),
             text: TextChange::Set(Some(chunk.text)),

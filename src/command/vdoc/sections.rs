@@ -12,7 +12,7 @@ use super::{document, integer, map};
 use crate::collection::Collection;
 use crate::collection::documents::{Document, Span, chunk_name};
 use crate::document::{Settings, split};
-use crate::embed::{Model, Role, Text};
+use crate::embed::{Model, Role};
 use crate::vector::{Metric, exact};
 
 /// Tokens that can be asked for.
@@ -44,7 +44,7 @@ pub(in super::super) fn sections(call: &Call<'_>) -> Result<Outcome, CommandErro
     let Some((collection, document)) = document(call) else { return Ok(Outcome::Reply(Reply::Null)) };
     let embedded = call.embed(|| {
         let text = text_argument(call.request.arg(ask.query))?.into();
-        Ok(vec![Text { model: call.model_of(Some(collection))?, role: Role::Query, text }])
+        Ok(vec![call.text(call.model_of(Some(collection))?, Role::Query, text)])
     })?;
     // A command inside EXEC may find its document made since.
     let (model, query) =

@@ -25,7 +25,8 @@ use crate::collection::plan::Plan;
 use crate::collection::search::{Hits, SearchRequest};
 use crate::collection::sparse::SparseRequest;
 use crate::collection::text_search::{TextHits, TextRequest};
-use crate::embed::{Model, Role, Text, Vector};
+use crate::embed::{Model, Role, Vector};
+use crate::metrics::EmbeddingUse;
 use crate::store::Store;
 use crate::store::executor::search_here;
 use crate::store::state::Key;
@@ -66,6 +67,8 @@ struct Asked {
     dense: Vec<Dense>,
     /// The text of the query, for BOOSTTEXT and RERANK.
     text: Option<Arc<str>>,
+    /// Where texts that RERANK embeds are counted.
+    payer: Arc<EmbeddingUse>,
 }
 
 /// A search of postings.
@@ -187,7 +190,8 @@ fn combined(
         }
         queries.push(of_clause);
     }
-    let asked = Arc::new(Asked { ask, targets, shows_key, queries, dense, text });
+    let payer = Arc::clone(&call.scope.payer);
+    let asked = Arc::new(Asked { ask, targets, shows_key, queries, dense, text, payer });
     Ok(Outcome::Combined(Box::new(Combined { asked, searches, lookups, rerank })))
 }
 
@@ -244,13 +248,13 @@ fn embedded(
     let mut texts = Vec::new();
     if let (Some(model), Some(text)) = (reranker(call, ask)?.filter(|model| !model.is_cross_encoder()), text)
     {
-        texts.push(Text { model, role: Role::Query, text: Arc::clone(text) });
+        texts.push(call.text(model, Role::Query, Arc::clone(text)));
     }
     for at in sources {
         let text: Arc<str> = text_argument(call.request.arg(at))?.into();
         for target in targets {
             let model = call.model_of(Some(&target.collection))?;
-            texts.push(Text { model, role: Role::Query, text: Arc::clone(&text) });
+            texts.push(call.text(model, Role::Query, Arc::clone(&text)));
         }
     }
     let count = texts.len();

@@ -212,7 +212,8 @@ impl Asked {
         for one in std::mem::take(&mut ranking.ranked) {
             let text = self.collection(one.candidate).text(one.candidate.1)?;
             if let Some(text) = text.and_then(|text| std::str::from_utf8(text).ok()) {
-                texts.push(Text { model: Arc::clone(model), role: role.clone(), text: text.into() });
+                let (model, payer) = (Arc::clone(model), Arc::clone(&self.payer));
+                texts.push(Text { model, role: role.clone(), text: text.into(), payer });
                 readable.push(one);
             }
         }
