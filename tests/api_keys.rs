@@ -229,7 +229,7 @@ fn limits_hold_and_use_is_counted_and_kept() {
     let mut admin = server.connect();
     assert_eq!(field(&mut admin, "APIKEY USAGE ann", "commands"), commands);
     assert_eq!(field(&mut admin, "APIKEY USAGE ann", "texts"), ":1");
-    assert_eq!(field(&mut admin, "APIKEY USAGE ann", "requests-limit"), ":5");
+    assert_eq!(field(&mut admin, "APIKEY USAGE ann", "vectors-limit"), ":4");
     let listed = admin.call(&words("APIKEY LIST ann"));
     assert!(listed.items()[0].field("last-used").number() > 1.0, "{listed}");
 }
