@@ -41,7 +41,7 @@ pub(super) fn vget(call: &Call<'_>) -> Result<Outcome, CommandError> {
     let Some((collection, row)) = element(call)? else { return reply(Reply::Null) };
     let mut fields = vec![(Reply::text("id"), Reply::bulk(call.request.arg(2)))];
     if let Some(at_ms) = collection.expiries().get(row) {
-        let at_ms = Reply::Integer(i64::try_from(at_ms).unwrap_or(i64::MAX));
+        let at_ms = Reply::integer(at_ms);
         fields.push((Reply::text("expires_ms"), at_ms));
     }
     if vector {
@@ -125,7 +125,7 @@ pub(super) fn vcount(call: &Call<'_>) -> Result<Outcome, CommandError> {
         None => collection.len(),
         Some(filter) => collection.passing(&filter).count(),
     };
-    reply(Reply::Integer(i64::try_from(count).unwrap_or(i64::MAX)))
+    reply(Reply::integer(count))
 }
 
 /// `VRANGE key start end [count]`

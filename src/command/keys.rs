@@ -12,23 +12,19 @@ use crate::store::state::{Applied, Key};
 /// Keys a SCAN looks at when COUNT is not given.
 const DEFAULT_SCAN_COUNT: usize = 10;
 
-fn count(value: usize) -> Reply {
-    Reply::Integer(i64::try_from(value).unwrap_or(i64::MAX))
-}
-
 /// `DBSIZE`
 pub(super) fn dbsize(call: &Call<'_>) -> Result<Outcome, CommandError> {
     let keys = match call.scope.limited {
         None => call.snapshot.key_count(call.namespace),
         Some(_) => call.live_keys(0).count(),
     };
-    Ok(Outcome::Reply(count(keys)))
+    Ok(Outcome::Reply(Reply::integer(keys)))
 }
 
 /// `EXISTS key [key ...]`: a key given twice counts twice.
 pub(super) fn exists(call: &Call<'_>) -> Result<Outcome, CommandError> {
     let found = (1..call.request.len()).filter(|&index| call.collection(index).is_some()).count();
-    Ok(Outcome::Reply(count(found)))
+    Ok(Outcome::Reply(Reply::integer(found)))
 }
 
 /// `TYPE key`
@@ -47,7 +43,7 @@ pub(super) fn del(call: &Call<'_>) -> Result<WriteOp, CommandError> {
             live(txn, namespace, &key);
             dropped += usize::from(txn.apply(&Change::Drop { namespace, key }, None) == Applied::Yes);
         }
-        count(dropped)
+        Reply::integer(dropped)
     }))
 }
 

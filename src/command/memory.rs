@@ -47,11 +47,7 @@ fn usage(call: &Call<'_>) -> Result<Reply, CommandError> {
     let bytes = call
         .collection(2)
         .map(|_| call.snapshot.size_bytes(call.namespace, &call.key(2)) + request.arg(2).len());
-    Ok(bytes.map_or(Reply::Null, |bytes| integer(bytes as u64)))
-}
-
-fn integer(bytes: u64) -> Reply {
-    Reply::Integer(i64::try_from(bytes).unwrap_or(i64::MAX))
+    Ok(bytes.map_or(Reply::Null, Reply::integer))
 }
 
 /// The memory of the process, in bytes.
@@ -110,19 +106,19 @@ fn stats(call: &Call<'_>) -> Reply {
     let share = |part: u64| Reply::Double(100.0 * part as f64 / usage.used.max(1) as f64);
     Reply::Map(
         [
-            ("peak.allocated", integer(usage.peak)),
-            ("total.allocated", integer(usage.used)),
-            ("clients.normal", integer(usage.buffers)),
-            ("overhead.total", integer(overhead)),
-            ("keys.count", integer(keys)),
-            ("keys.bytes-per-key", integer(usage.dataset / keys.max(1))),
-            ("dataset.bytes", integer(usage.dataset)),
+            ("peak.allocated", Reply::integer(usage.peak)),
+            ("total.allocated", Reply::integer(usage.used)),
+            ("clients.normal", Reply::integer(usage.buffers)),
+            ("overhead.total", Reply::integer(overhead)),
+            ("keys.count", Reply::integer(keys)),
+            ("keys.bytes-per-key", Reply::integer(usage.dataset / keys.max(1))),
+            ("dataset.bytes", Reply::integer(usage.dataset)),
             ("dataset.percentage", share(usage.dataset)),
             ("peak.percentage", Reply::Double(100.0 * usage.used as f64 / usage.peak.max(1) as f64)),
-            ("allocator.resident", integer(usage.anonymous)),
-            ("mapped.resident", integer(usage.of_files)),
+            ("allocator.resident", Reply::integer(usage.anonymous)),
+            ("mapped.resident", Reply::integer(usage.of_files)),
             ("fragmentation", Reply::Double(usage.ratio())),
-            ("fragmentation.bytes", integer(usage.anonymous.saturating_sub(usage.used))),
+            ("fragmentation.bytes", Reply::integer(usage.anonymous.saturating_sub(usage.used))),
         ]
         .into_iter()
         .map(|(name, value)| (Reply::text(name), value))

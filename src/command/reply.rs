@@ -61,6 +61,11 @@ impl Reply {
         Self::Error(text.into())
     }
 
+    /// A count or a size; the largest whole number if it is larger.
+    pub fn integer(value: impl TryInto<i64>) -> Self {
+        Self::Integer(value.try_into().unwrap_or(i64::MAX))
+    }
+
     /// A bulk string with a copy of `bytes`.
     pub fn bulk(bytes: &[u8]) -> Self {
         Self::Bulk(Bytes::copy_from_slice(bytes))
@@ -85,6 +90,8 @@ mod tests {
     fn constructors() {
         assert_eq!(Reply::ok(), Reply::Simple("OK".into()));
         assert_eq!(Reply::simple("PONG"), Reply::Simple("PONG".into()));
+        assert_eq!(Reply::integer(3_usize), Reply::Integer(3));
+        assert_eq!(Reply::integer(u64::MAX), Reply::Integer(i64::MAX));
         assert_eq!(Reply::bulk(b"a"), Reply::text("a"));
         assert!(Reply::error("ERR no").is_error());
         assert!(!Reply::Array(vec![Reply::error("ERR no")]).is_error());

@@ -168,12 +168,11 @@ pub(super) fn vlist(call: &Call<'_>) -> Result<Outcome, CommandError> {
     let mut found: Vec<_> = call.live_keys(0).filter(|(key, _)| matches(key.name())).collect();
     found.sort_by(|(a, _), (b, _)| a.name().cmp(b.name()));
     found.truncate(count);
-    let number = |value: usize| Reply::Integer(i64::try_from(value).unwrap_or(i64::MAX));
     let collections = found.into_iter().map(|(key, collection)| {
         Reply::Map(vec![
             (Reply::text("key"), Reply::bulk(key.name())),
-            (Reply::text("size"), number(collection.len())),
-            (Reply::text("dim"), number(collection.params.layout.dim)),
+            (Reply::text("size"), Reply::integer(collection.len())),
+            (Reply::text("dim"), Reply::integer(collection.params.layout.dim)),
             (Reply::text("metric"), Reply::text(metric_name(collection.params.layout.metric))),
             (Reply::text("quant-type"), Reply::text(collection.params.layout.quantization.name())),
         ])

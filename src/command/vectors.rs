@@ -32,19 +32,15 @@ pub(super) fn element<'a>(call: &Call<'a>) -> Result<Option<(&'a Arc<Collection>
     Ok(row_of(collection, call.request.arg(2))?.map(|row| (collection, row)))
 }
 
-fn integer(value: usize) -> Reply {
-    Reply::Integer(i64::try_from(value).unwrap_or(i64::MAX))
-}
-
 /// `VCARD key`
 pub(super) fn vcard(call: &Call<'_>) -> Result<Outcome, CommandError> {
-    Ok(Outcome::Reply(integer(call.collection(1).map_or(0, |collection| collection.len()))))
+    Ok(Outcome::Reply(Reply::integer(call.collection(1).map_or(0, |collection| collection.len()))))
 }
 
 /// `VDIM key`
 pub(super) fn vdim(call: &Call<'_>) -> Result<Outcome, CommandError> {
     let collection = call.collection(1).ok_or(CommandError::text("ERR key does not exist"))?;
-    Ok(Outcome::Reply(integer(collection.params.layout.dim)))
+    Ok(Outcome::Reply(Reply::integer(collection.params.layout.dim)))
 }
 
 /// `VISMEMBER key element`
@@ -125,38 +121,37 @@ pub(super) fn vinfo(call: &Call<'_>) -> Result<Outcome, CommandError> {
         Some(model) => (Reply::bulk(model.name.as_bytes()), Reply::simple(model.short_hash())),
         None => (Reply::Null, Reply::Null),
     };
-    let number = |value: u64| Reply::Integer(i64::try_from(value).unwrap_or(i64::MAX));
     let key = call.key(1);
     let vectors = call.snapshot.fields(call.namespace, &key).map(|(name, field)| {
-        let sizes = [("dim", integer(field.params.layout.dim)), ("size", integer(field.len()))];
+        let sizes = [("dim", Reply::integer(field.params.layout.dim)), ("size", Reply::integer(field.len()))];
         let sizes = sizes.into_iter().map(|(name, value)| (Reply::simple(name), value)).collect();
         (Reply::bulk(name), Reply::Map(sizes))
     });
     let fields = [
         ("quant-type", Reply::simple(params.layout.quantization.name())),
-        ("hnsw-m", number(params.m.into())),
-        ("vector-dim", integer(params.layout.dim)),
-        ("projection-input-dim", number(params.projection_input_dim.into())),
-        ("size", integer(collection.len())),
-        ("max-level", integer(graph.as_ref().map_or(0, |graph| graph.graph.max_level()))),
-        ("attributes-count", number(collection.attributes_count)),
+        ("hnsw-m", Reply::integer(params.m)),
+        ("vector-dim", Reply::integer(params.layout.dim)),
+        ("projection-input-dim", Reply::integer(params.projection_input_dim)),
+        ("size", Reply::integer(collection.len())),
+        ("max-level", Reply::integer(graph.as_ref().map_or(0, |graph| graph.graph.max_level()))),
+        ("attributes-count", Reply::integer(collection.attributes_count)),
         // It would tell how many collections others make.
-        ("vset-uid", number(if call.scope.tenant().is_none() { collection.uid } else { 0 })),
-        ("hnsw-max-node-uid", integer(collection.rows())),
+        ("vset-uid", Reply::integer(if call.scope.tenant().is_none() { collection.uid } else { 0 })),
+        ("hnsw-max-node-uid", Reply::integer(collection.rows())),
         ("metric", Reply::simple(metric_name(params.layout.metric))),
         ("raw", Reply::simple(if params.raw { "yes" } else { "no" })),
         ("index", Reply::simple(index_name(params.index))),
         ("model", model),
         ("model-hash", hash),
         ("analyzer", Reply::bulk(params.analyzer.to_string().as_bytes())),
-        ("rows", integer(collection.rows())),
-        ("dead-rows", integer(collection.rows() - collection.len())),
-        ("chunks", integer(collection.chunks.len())),
-        ("documents", integer(collection.documents().len())),
-        ("memory-bytes", integer(call.snapshot.size_bytes(call.namespace, &key))),
-        ("graph-rows", integer(graph.as_ref().map_or(0, |graph| graph.graph.len()))),
-        ("graph-searches", integer(collection.index.searches.load(Ordering::Relaxed))),
-        ("graph-ef", tuning.map_or(Reply::Null, |tuning| integer(tuning.ef))),
+        ("rows", Reply::integer(collection.rows())),
+        ("dead-rows", Reply::integer(collection.rows() - collection.len())),
+        ("chunks", Reply::integer(collection.chunks.len())),
+        ("documents", Reply::integer(collection.documents().len())),
+        ("memory-bytes", Reply::integer(call.snapshot.size_bytes(call.namespace, &key))),
+        ("graph-rows", Reply::integer(graph.as_ref().map_or(0, |graph| graph.graph.len()))),
+        ("graph-searches", Reply::integer(collection.index.searches.load(Ordering::Relaxed))),
+        ("graph-ef", tuning.map_or(Reply::Null, |tuning| Reply::integer(tuning.ef))),
         ("graph-recall", tuning.map_or(Reply::Null, |tuning| Reply::Double(tuning.recall))),
         ("fields", Reply::Map(vectors.collect())),
     ];

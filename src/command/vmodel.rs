@@ -89,13 +89,12 @@ fn info(context: &Context, name: &str) -> Result<Reply, CommandError> {
 }
 
 fn describe(model: &Model, default: &str) -> Reply {
-    let number = |value: usize| Reply::Integer(i64::try_from(value).unwrap_or(i64::MAX));
     let hash: String = model.id.hash.iter().map(|byte| format!("{byte:02x}")).collect();
     let fields = [
         ("name", bulk(&model.id.name)),
         ("kind", bulk(model.kind())),
-        ("dims", number(model.dims)),
-        ("max-tokens", number(model.max_tokens)),
+        ("dims", Reply::integer(model.dims)),
+        ("max-tokens", Reply::integer(model.max_tokens)),
         ("hash", bulk(&hash)),
         ("licence", bulk(model.licence())),
         ("loaded", Reply::Boolean(model.is_loaded())),
@@ -147,7 +146,7 @@ fn bench(context: &Context, name: &str) -> Result<Reply, CommandError> {
     let seconds = began.elapsed().as_secs_f64();
     let fields = [
         ("name", bulk(name)),
-        ("dims", Reply::Integer(i64::try_from(model.dims).unwrap_or(i64::MAX))),
+        ("dims", Reply::integer(model.dims)),
         ("texts-per-second", Reply::Double(texts / seconds)),
         ("ms-per-text", Reply::Double(seconds * 1000.0 / texts)),
         ("contrast", Reply::Double(contrast(&vectors))),

@@ -40,10 +40,6 @@ fn document<'a>(call: &Call<'a>) -> Option<(&'a Arc<Collection>, &'a Arc<Documen
     Some((collection, collection.documents().get(call.request.arg(3))?))
 }
 
-fn integer(value: impl TryInto<i64>) -> Reply {
-    Reply::Integer(value.try_into().unwrap_or(i64::MAX))
-}
-
 fn map(fields: Vec<(&'static str, Reply)>) -> Reply {
     Reply::Map(fields.into_iter().map(|(name, value)| (Reply::text(name), value)).collect())
 }
@@ -59,11 +55,11 @@ pub(super) fn get(call: &Call<'_>) -> Result<Outcome, CommandError> {
     let mut fields = vec![
         ("id", Reply::bulk(call.request.arg(3))),
         ("type", Reply::text(document.kind.name())),
-        ("bytes", integer(document.text_bytes)),
-        ("tokens", integer(document.tokens())),
-        ("count", integer(document.spans.len())),
-        ("chunk", integer(document.chunk_tokens)),
-        ("overlap", integer(document.overlap_tokens)),
+        ("bytes", Reply::integer(document.text_bytes)),
+        ("tokens", Reply::integer(document.tokens())),
+        ("count", Reply::integer(document.spans.len())),
+        ("chunk", Reply::integer(document.chunk_tokens)),
+        ("overlap", Reply::integer(document.overlap_tokens)),
         ("attributes", document.attributes.as_deref().map_or(Reply::Null, Reply::bulk)),
     ];
     if chunks {
@@ -74,9 +70,9 @@ pub(super) fn get(call: &Call<'_>) -> Result<Outcome, CommandError> {
             let row = row_of(collection, &name)?.ok_or(CommandError::Stale)?;
             replies.push(map(vec![
                 ("id", Reply::bulk(&name)),
-                ("start", integer(span.start)),
-                ("end", integer(span.end)),
-                ("tokens", integer(span.tokens)),
+                ("start", Reply::integer(span.start)),
+                ("end", Reply::integer(span.end)),
+                ("tokens", Reply::integer(span.tokens)),
                 ("text", collection.text(row)?.map_or(Reply::Null, Reply::bulk)),
             ]));
         }

@@ -8,7 +8,7 @@ use super::super::text::text_argument;
 use super::super::vectors::row_of;
 use super::super::vsim::fit;
 use super::super::{Call, CommandError, Outcome, unexpected};
-use super::{document, integer, map};
+use super::{document, map};
 use crate::collection::Collection;
 use crate::collection::documents::{Document, Span, chunk_name};
 use crate::document::{Settings, split};
@@ -72,7 +72,7 @@ pub(in super::super) fn sections(call: &Call<'_>) -> Result<Outcome, CommandErro
         total = tokens;
         shown.push(shown_section(&[span], visible(scores[best]), tokens, text.as_bytes()));
     }
-    Ok(Outcome::Reply(map(vec![("sections", Reply::Array(shown)), ("tokens", integer(total))])))
+    Ok(Outcome::Reply(map(vec![("sections", Reply::Array(shown)), ("tokens", Reply::integer(total))])))
 }
 
 fn parse(call: &Call<'_>) -> Result<Ask, CommandError> {
@@ -196,10 +196,10 @@ fn beginning(
 fn shown_section(spans: &[Span], score: f64, tokens: usize, text: &[u8]) -> Reply {
     let (first, last) = (spans.first(), spans.last());
     map(vec![
-        ("start", integer(first.map_or(0, |span| span.start))),
-        ("end", integer(last.map_or(0, |span| span.end))),
+        ("start", Reply::integer(first.map_or(0, |span| span.start))),
+        ("end", Reply::integer(last.map_or(0, |span| span.end))),
         ("score", Reply::Double(score)),
-        ("tokens", integer(tokens)),
+        ("tokens", Reply::integer(tokens)),
         ("text", Reply::bulk(text)),
     ])
 }

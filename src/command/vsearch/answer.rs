@@ -9,10 +9,6 @@ use crate::collection::text_search::Segments;
 use crate::command::CommandError;
 use crate::command::reply::Reply;
 
-fn integer(value: impl TryInto<i64>) -> Reply {
-    Reply::Integer(value.try_into().unwrap_or(i64::MAX))
-}
-
 pub(super) fn map(fields: Vec<(&'static str, Reply)>) -> Reply {
     Reply::Map(fields.into_iter().map(|(name, value)| (Reply::text(name), value)).collect())
 }
@@ -81,7 +77,7 @@ impl Asked {
             let place = hits.iter().position(|(_, candidate)| *candidate == one.candidate);
             let mut fields = vec![("clause", Reply::text(clause.name()))];
             fields.extend(clause.field.as_ref().map(|field| ("field", Reply::bulk(field))));
-            fields.push(("rank", place.map_or(Reply::Null, |place| integer(place + 1))));
+            fields.push(("rank", place.map_or(Reply::Null, |place| Reply::integer(place + 1))));
             fields.push(("score", place.map_or(Reply::Null, |place| Reply::Double(hits[place].0))));
             if let What::Match { .. } = clause.what {
                 fields.push(("terms", self.terms(at, one.candidate)?));
@@ -127,12 +123,12 @@ impl Asked {
             let mut fields = vec![("clause", Reply::text(clause.name()))];
             fields.extend(clause.field.as_ref().map(|field| ("field", Reply::bulk(field))));
             fields.push(("plan", Reply::Bulk(plan(clause, searches).into())));
-            fields.push(("rows", integer(collections.iter().map(rows).sum::<u64>())));
+            fields.push(("rows", Reply::integer(collections.iter().map(rows).sum::<u64>())));
             if let Some(filter) = &self.ask.filter {
                 let passing = collections.iter().map(|one| one.passing(filter).count());
-                fields.push(("passing", integer(passing.sum::<usize>())));
+                fields.push(("passing", Reply::integer(passing.sum::<usize>())));
             }
-            fields.push(("candidates", integer(ranking.clauses[at].len())));
+            fields.push(("candidates", Reply::integer(ranking.clauses[at].len())));
             map(fields)
         };
         self.ask.clauses.iter().enumerate().map(clause).collect()
@@ -149,11 +145,11 @@ impl Asked {
         };
         let mut fields = vec![
             ("clauses", Reply::Array(self.clause_plans(ranking))),
-            ("window", integer(self.ask.window())),
+            ("window", Reply::integer(self.ask.window())),
             ("fusion", Reply::text(fusion)),
-            ("candidates", integer(ranking.candidates)),
+            ("candidates", Reply::integer(ranking.candidates)),
         ];
-        fields.extend(times.steps.iter().map(|(step, us)| (*step, integer(*us))));
+        fields.extend(times.steps.iter().map(|(step, us)| (*step, Reply::integer(*us))));
         map(fields)
     }
 }
