@@ -3,10 +3,13 @@
 
     python3 -m venv target/bench-venv
     target/bench-venv/bin/pip install -r benches/requirements.txt hnswlib==0.8.0 scalable-vs==0.5.0
-    target/bench-venv/bin/python benches/compare_graphs.py BASE.npy QUERIES.npy [--rows N] [--json FILE]
+    target/bench-venv/bin/python benches/compare_graphs.py BASE.npy QUERIES.npy [--rows N] [--json FILE] [--svg FILE] [--rust-peers]
 
 BASE and QUERIES hold f32 vectors of any length; they are compared by cosine (all are given unit vectors). Every graph has
-M = 16 and 128 candidates while it is built; SVS has a degree of 32 and a window of 128, and keeps LVQ8 codes. For each, the
+M = 16 and 128 candidates while it is built; SVS has a degree of 32 and a window of 128. SVS keeps f32 vectors, and on Intel's
+CPUs LVQ8 codes once more: that part of it is closed, and ends the process on other CPUs. `--rust-peers` adds the crates hnsw_rs
+and hora (`benches/rust_peers/`, on the first 20,000 rows by themselves beside hnswlib on the same: a build by hora takes minutes).
+`--svg` draws recall and queries a second. For each, the
 CPU time of the build and of a query at recall@10 0.95 and 0.99 (on the line between the two settings around it, in the
 logarithm of the time), the best of three rounds, and how many times quicker that is than hnswlib. A result counts as right if it is as
 near as the tenth of the truth. Libraries that are not installed are left out. Vecdis runs as `cargo bench --bench graph`.
@@ -18,6 +21,7 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -33,6 +37,8 @@ RECALLS = (0.95, 0.99)
 # A peer that has reached this recall is asked for no more.
 ENOUGH = 0.998
 ROUNDS = 3
+# Rows for the crates.
+RUST_ROWS = 20_000
 TIE = 1e-6
 BASELINE = "hnswlib"
 
@@ -91,18 +97,32 @@ def faiss_peer(quantised):
     return make
 
 
-def svs_peer(base):
-    import svs
+def is_intel():
+    return "GenuineIntel" in Path("/proc/cpuinfo").read_text()
 
-    parameters = svs.VamanaBuildParameters(graph_max_degree=2 * M, window_size=EF_CONSTRUCTION, alpha=0.95)
-    data = svs.LVQLoader(svs.VectorDataLoader.from_numpy(base) if hasattr(svs.VectorDataLoader, "from_numpy") else base, primary=8)
-    index = svs.Vamana.build(parameters, data, svs.DistanceType.MIP, num_threads=1)
 
-    def search(queries, ef):
-        index.search_window_size = ef
-        return index.search(queries, K)[0]
+def svs_peer(quantised):
+    def make(base):
+        import svs
 
-    return search
+        if quantised and not is_intel():
+            raise ImportError("LVQ runs on Intel's CPUs only")
+        parameters = svs.VamanaBuildParameters(graph_max_degree=2 * M, window_size=EF_CONSTRUCTION, alpha=0.95)
+        with tempfile.TemporaryDirectory() as folder:
+            data = base
+            if quantised:
+                file = f"{folder}/base.fvecs"
+                svs.write_vecs(base, file)
+                data = svs.LVQLoader(svs.VectorDataLoader(file, svs.DataType.float32, dims=base.shape[1]), primary=8)
+            index = svs.Vamana.build(parameters, data, svs.DistanceType.MIP, num_threads=1)
+
+        def search(queries, ef):
+            index.search_window_size = ef
+            return index.search(queries, K)[0]
+
+        return search
+
+    return make
 
 
 PEERS = {
@@ -110,7 +130,8 @@ PEERS = {
     "usearch f32": usearch_peer,
     "faiss HNSW": faiss_peer(False),
     "faiss HNSW SQ8": faiss_peer(True),
-    "SVS LVQ8": svs_peer,
+    "SVS f32": svs_peer(False),
+    "SVS LVQ8": svs_peer(True),
 }
 
 
@@ -137,6 +158,17 @@ def vecdis(base_file, query_file, rows):
     output = subprocess.run(command, cwd=PROJECT, check=True, stdout=subprocess.PIPE, text=True).stdout
     lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
     return lines[0]["build_cpu_s"], [(line["recall"], line["query_us"]) for line in lines[1:]]
+
+
+def rust_peers(base_file, query_file, rows):
+    folder = PROJECT / "benches" / "rust_peers"
+    command = ["cargo", "run", "--release", "--quiet", "--manifest-path", folder / "Cargo.toml", "--", base_file, query_file, str(rows)]
+    output = subprocess.run(command, cwd=PROJECT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    results = {}
+    for line in map(json.loads, output.splitlines()):
+        build_s, points = results.setdefault(line["name"], (line["build_cpu_s"], []))
+        points.append((line["recall"], line["query_us"]))
+    return results
 
 
 def query_us(points, recall):
@@ -168,6 +200,8 @@ def main():
     parser.add_argument("queries", type=Path)
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--svg", type=Path)
+    parser.add_argument("--rust-peers", action="store_true")
     options = parser.parse_args()
     base = np.array(np.load(options.base, mmap_mode="r")[: options.rows], dtype=np.float32)
     queries = np.load(options.queries).astype(np.float32)
@@ -179,7 +213,20 @@ def main():
             results[name] = measure(make, base, queries, truth)
         except ImportError as error:
             print(f"{name} is left out: {error}", file=sys.stderr)
-    print(f"{len(base):,} x {base.shape[1]}, {len(queries)} queries, CPU time on one thread\n")
+    show(f"{len(base):,} x {base.shape[1]}, {len(queries)} queries, CPU time on one thread", results)
+    if options.json:
+        options.json.write_text(json.dumps(results))
+    if options.svg:
+        options.svg.write_text(drawn(f"{options.base.parent.name}, {len(base):,} x {base.shape[1]}", results))
+    if options.rust_peers:
+        base = base[:RUST_ROWS]
+        few = {BASELINE: measure(hnswlib_peer, base, queries, truth_of(base, queries))}
+        few |= rust_peers(options.base.resolve(), options.queries.resolve(), len(base))
+        show(f"\nThe first {len(base):,} rows", few)
+
+
+def show(title, results):
+    print(f"{title}\n")
     columns = "".join(f" us at {recall} | times {BASELINE} |" for recall in RECALLS)
     print(f"| | build, s |{columns}\n|---|---|{'---|---|' * len(RECALLS)}")
     for name, (build_s, points) in results.items():
@@ -188,8 +235,34 @@ def main():
             own, other = query_us(points, recall), query_us(results.get(BASELINE, (0, []))[1], recall)
             cells += [f"{own:.1f}" if own else "-", f"{other / own:.2f}" if own and other else "-"]
         print(f"| {name} | {build_s:.1f} | {' | '.join(cells)} |")
-    if options.json:
-        options.json.write_text(json.dumps(results))
+
+
+def drawn(title, results):
+    """Recall and queries a second of CPU time as an SVG: the further to the right and up, the better."""
+    lowest, (width, height), (left, right, top, bottom) = 0.85, (760, 460), (70, 170, 40, 50)
+    lines = {name: [(recall, 1e6 / time_us) for recall, time_us in points if recall >= lowest] for name, (_, points) in results.items()}
+    lines = {name: points for name, points in lines.items() if points}
+    rates = [math.log10(rate) for points in lines.values() for _, rate in points]
+    low, high = min(rates) - 0.05, max(rates) + 0.05
+    # By how much is missing to 1, so that 0.99 and 0.998 do not lie on one another.
+    place = lambda recall: -math.log10(max(1.0 - recall, 0.001))
+    x = lambda recall: left + (width - left - right) * (place(recall) - place(lowest)) / (place(1.0) - place(lowest))
+    y = lambda rate: top + (height - top - bottom) * (high - math.log10(rate)) / (high - low)
+    colours = ("#c0392b", "#2c3e50", "#2980b9", "#27ae60", "#8e44ad", "#d35400", "#16a085")
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">']
+    out += [f'<rect width="{width}" height="{height}" fill="white"/><text x="{left}" y="22" font-size="14">{title}: queries a second of CPU time, by recall@10</text>']
+    for recall in (0.85, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999):
+        out.append(f'<path d="M{x(recall):.0f} {top}V{height - bottom}" stroke="#ddd"/><text x="{x(recall):.0f}" y="{height - bottom + 18}" text-anchor="middle">{recall}</text>')
+    for rate in (n * 10**power for power in range(1, 7) for n in (1, 2, 5)):
+        if low <= math.log10(rate) <= high:
+            out.append(f'<path d="M{left} {y(rate):.0f}H{width - right}" stroke="#ddd"/><text x="{left - 6}" y="{y(rate) + 4:.0f}" text-anchor="end">{rate:,}</text>')
+    for number, (name, points) in enumerate(lines.items()):
+        colour = colours[number % len(colours)]
+        path = " ".join(f"{x(recall):.1f},{y(rate):.1f}" for recall, rate in points)
+        out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{3 if number == 0 else 1.5}"/>')
+        at = top + 20 * number + 10
+        out.append(f'<path d="M{width - right + 20} {at}h24" stroke="{colour}" stroke-width="3"/><text x="{width - right + 50}" y="{at + 4}">{name}</text>')
+    return "\n".join([*out, "</svg>\n"])
 
 
 if __name__ == "__main__":
