@@ -1,9 +1,11 @@
 //! How quick the graph is, and how much it finds: in this process, on one thread, in CPU time.
 //!
-//! `cargo bench --bench graph -- BASE QUERIES [ROWS [METRIC [M [EF]]]]`, with vectors as `.npy` (f32). METRIC is `cosine` (default),
-//! `ip` or `l2`. Prints a line of JSON for each number of candidates: recall@10, microseconds of a query, queries a second.
-//! `benches/compare_graphs.py` runs it beside other libraries.
+//! `cargo bench --bench graph -- [filters] BASE QUERIES [ROWS [METRIC [M [EF]]]]`, with vectors as `.npy` (f32). METRIC is `cosine`
+//! (default), `ip` or `l2`. Prints a line of JSON for each number of candidates: recall@10, microseconds of a query, queries a
+//! second. `benches/compare_graphs.py` runs it beside other libraries. With `filters`, a line for each of some filters: how
+//! searches fare as the planner carries them out, and otherwise (`filters.rs`).
 
+mod filters;
 #[path = "../kernels/vectors.rs"]
 #[allow(dead_code, reason = "shared with another bench")]
 mod vectors;
@@ -13,7 +15,7 @@ use std::path::Path;
 use serde_json::json;
 use vecdis::graph::{Builder, Graph, Node, Rows, Scratch};
 use vecdis::vector::arena::{NewRow, RowArena, RowShape};
-use vecdis::vector::kernel::RowRef;
+use vecdis::vector::kernel::{RowRef, prefetch};
 use vecdis::vector::{Layout, Metric, Quantization, Query, TopK, encode};
 use vectors::Vectors;
 
@@ -21,6 +23,8 @@ use vectors::Vectors;
 const COUNT: usize = 10;
 /// Candidates scored again from their originals, at most.
 const RESCORED: usize = 30;
+/// Originals that are asked for ahead of the one being scored.
+const ORIGINALS_AHEAD: usize = 3;
 const EFS: [usize; 14] = [10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320, 448, 640, 896];
 const ROUNDS: usize = 3;
 const SEED: u64 = 1;
@@ -42,10 +46,12 @@ impl Rows for Arenas {
 }
 
 fn main() {
-    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let mut words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let with_filters = words.first().is_some_and(|word| word == "filters");
+    words.drain(..usize::from(with_filters));
     let word = |at: usize| words.get(at).map(String::as_str);
     let (Some(base), Some(queries)) = (word(0), word(1)) else {
-        return println!("usage: graph BASE QUERIES [ROWS [METRIC [M [EF]]]]");
+        return println!("usage: graph [filters] BASE QUERIES [ROWS [METRIC [M [EF]]]]");
     };
     let number = |at: usize, default| word(at).map_or(default, |word| word.parse().expect("a number"));
     let metric = match word(3) {
@@ -58,6 +64,9 @@ fn main() {
     let queries = Vectors::read(Path::new(queries)).expect("the queries can be read");
     let rows = number(2, base.rows().len()).min(base.rows().len());
     let layout = Layout { dim: base.dim, metric, quantization: Quantization::Int8 };
+    if with_filters {
+        return filters::run(&layout, &base, &queries, rows);
+    }
     let arenas = fill(&layout, &base, rows);
     let graph = Graph::new(number(4, 16), number(5, 128), SEED);
     let start_s = cpu_s();
@@ -118,10 +127,7 @@ fn measure(graph: &Graph, arenas: &Arenas, queries: &[Query], truth: &[Vec<(f32,
             graph.search(arenas, query, ef, &mut scratch, |_| true);
             scored += scratch.scored;
             let mut best = TopK::new(COUNT);
-            for (_, node) in scratch.found().take(RESCORED) {
-                let original = arenas.arenas[node as usize >> 16].original(node as usize & 0xffff);
-                best.push(query.exact(original), u64::from(node));
-            }
+            rescore(query, &scratch, arenas, &mut best);
             let worst = truth.last().map_or(f32::MIN, |&(score, _)| score);
             found += best.into_sorted().iter().filter(|&&(score, _)| score >= worst).count();
         }
@@ -135,6 +141,17 @@ fn measure(graph: &Graph, arenas: &Arenas, queries: &[Query], truth: &[Vec<(f32,
             "scored": scored / queries.len() })
     );
     recall
+}
+
+/// Scores the best candidates from their originals, as the server does.
+fn rescore(query: &Query, scratch: &Scratch, arenas: &Arenas, best: &mut TopK) {
+    let original = |node: Node| arenas.arenas[node as usize >> 16].original(node as usize & 0xffff);
+    let candidates = scratch.found().take(RESCORED).map(|(_, node)| (node, original(node)));
+    let candidates: Vec<(Node, &[f32])> = candidates.collect();
+    for (at, &(node, original)) in candidates.iter().enumerate() {
+        candidates.get(at + ORIGINALS_AHEAD).inspect(|(_, original)| prefetch(original));
+        best.push(query.exact(original), u64::from(node));
+    }
 }
 
 /// CPU time of this thread.

@@ -57,9 +57,9 @@ impl FilterCache {
         let words = chunk.live.len().max(entry.judged.len());
         entry.judged.resize(words, 0);
         entry.passing.resize(words, 0);
-        let missing: Vec<u64> =
-            live.iter().zip(&entry.judged[first..]).map(|(live, judged)| live & !judged).collect();
-        if missing.iter().any(|&word| word != 0) {
+        let missing = live.iter().zip(&entry.judged[first..]).map(|(live, judged)| live & !judged);
+        if missing.clone().any(|word| word != 0) {
+            let missing: Vec<u64> = missing.collect();
             let found = columns::passing(chunk, filter, first, &missing);
             for (at, (missing, found)) in missing.iter().zip(found).enumerate() {
                 entry.judged[first + at] |= missing;

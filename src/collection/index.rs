@@ -378,9 +378,10 @@ impl Cover<'_> {
         self.pages.iter().flat_map(|page| page.mask.iter()).map(|word| word.count_ones() as usize).sum()
     }
 
-    /// Covered rows of a chunk.
-    pub fn rows_of(&self, chunk: u32) -> usize {
-        self.pages.iter().find(|page| page.chunk == chunk).map_or(0, |page| page.rows)
+    /// Covered rows of a chunk, and bits of those that may be found.
+    pub fn of(&self, chunk: u32) -> (usize, &[u64]) {
+        let page = self.pages.iter().find(|page| page.chunk == chunk);
+        page.map_or((0, &[]), |page| (page.rows, &page.mask))
     }
 
     /// The row of a node, if it may be found.

@@ -1,7 +1,7 @@
 //! The planner: whether a search walks through the graph or scans.
 //!
-//! Both ways have a cost in nanoseconds, from constants that were measured (Zen 4, one thread, codes of 128 to 768 bytes); what
-//! counts is their ratio, which differs less between machines than they do.
+//! Both ways have a cost in nanoseconds, from constants that were measured (Zen 4, one thread, codes of 128 to 768 bytes, by
+//! `benches/graph`, also with `filters`); what counts is their ratio, which differs less between machines than they do.
 
 use super::IndexKind;
 use super::index::Tuning;
@@ -10,11 +10,13 @@ use super::search::SearchRequest;
 /// Scoring a row in a scan: this much, and more for each byte of it.
 const SCAN_ROW_NS: f64 = 1.5;
 const SCAN_BYTE_NS: f64 = 0.045;
-/// What a row costs more when few of its neighbours are scored too.
-const SPARSE_ROW_NS: f64 = 2.5;
+/// What a row costs more when few of its neighbours are scored too: then its memory is waited for.
+const SPARSE_ROW_NS: f64 = 18.0;
+/// Looking at whether a row passes a filter.
+const FILTER_ROW_NS: f64 = 0.2;
 /// A walk, for each candidate it keeps: this much, and more for each byte of a row.
-const WALK_CANDIDATE_NS: f64 = 350.0;
-const WALK_BYTE_NS: f64 = 1.2;
+const WALK_CANDIDATE_NS: f64 = 450.0;
+const WALK_BYTE_NS: f64 = 1.4;
 /// Searches that share a scan cost at least this part of what each would cost alone.
 const SHARED_PART: f64 = 0.15;
 /// Candidates for each result, at least.
@@ -110,7 +112,8 @@ fn walk_ns(ef: usize, scope: Scope) -> f64 {
 
 fn scan_ns(scope: Scope) -> f64 {
     let row_ns = SCAN_ROW_NS + SCAN_BYTE_NS * scope.row_bytes as f64;
-    let (all, sparse) = (scope.rows as f64 * row_ns, scope.matching as f64 * (row_ns + SPARSE_ROW_NS));
+    let all = scope.rows as f64 * row_ns;
+    let sparse = scope.rows as f64 * FILTER_ROW_NS + scope.matching as f64 * (row_ns + SPARSE_ROW_NS);
     let part = if scope.shared < 4 { 1.0 } else { (1.0 / scope.shared as f64).max(SHARED_PART) };
     all.min(sparse) * part
 }

@@ -38,11 +38,28 @@ struct Seat<'a> {
 
 /// Scores a part's rows against all searches.
 pub(super) fn scan(part: &Part, requests: &[SearchRequest], found: &mut [Found], scratch: &mut Scratch) {
-    let Some(shape) = requests.first().map(|request| request.collection.params.row_shape()) else { return };
     let mut seats: Vec<Seat<'_>> = requests.iter().map(|request| Seat::new(part, request)).collect();
     if seats.iter().filter(|seat| seat.shared).count() < MIN_SHARED {
         seats.iter_mut().for_each(|seat| seat.shared = false);
     }
+    scan_for(part, &seats, found, scratch);
+}
+
+/// The same for one search by itself; bits of `mask` say which of the part's rows may be in its answer.
+pub(super) fn scan_masked(
+    part: &Part,
+    request: &SearchRequest,
+    mask: &[u64],
+    found: &mut Found,
+    scratch: &mut Scratch,
+) {
+    let seat = Seat { request, mask: Cow::Borrowed(mask), shared: false };
+    scan_for(part, &[seat], std::slice::from_mut(found), scratch);
+}
+
+fn scan_for(part: &Part, seats: &[Seat<'_>], found: &mut [Found], scratch: &mut Scratch) {
+    let Some(seat) = seats.first() else { return };
+    let shape = seat.request.collection.params.row_shape();
     let block_rows =
         (BLOCK_BYTES / shape.scanned_bytes().max(1)).next_multiple_of(BLOCK_ROWS).min(MAX_BLOCK_ROWS);
     for run in part.chunk.rows.runs(part.chunk.len) {
@@ -51,7 +68,7 @@ pub(super) fn scan(part: &Part, requests: &[SearchRequest], found: &mut [Found],
         while at < end {
             let rows = block_rows.min(end - at);
             let block = run.rows(at - run.first, at - run.first + rows);
-            screen_shared(part, &block, &seats, found, scratch);
+            screen_shared(part, &block, seats, found, scratch);
             let alone = seats.iter().zip(found.iter_mut()).filter(|(seat, _)| !seat.shared);
             alone.for_each(|(seat, found)| scan_alone(part, &block, seat, found, &mut scratch.live));
             at += rows;

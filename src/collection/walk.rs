@@ -4,10 +4,11 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::RowId;
 use super::found::Found;
-use super::index::{Cover, Covered, Tuning};
+use super::index::{Cover, Covered, Pages, Tuning};
 use super::plan::{Plan, Scope, candidates};
-use super::scan::{Scratch, scan};
+use super::scan::{Scratch, scan, scan_masked};
 use super::search::{Part, SearchRequest, mask_of, parts};
 use crate::graph;
 
@@ -59,52 +60,54 @@ fn scope(request: &SearchRequest, shared: usize) -> Scope {
 
 /// Answers one search by itself.
 pub(super) fn walk(request: &SearchRequest, walks: &Walks, scratch: &mut Scratch) -> Found {
-    if let Some((graph, tuning)) = usable(request)
-        && let Some(found) = by_graph(request, &graph, &tuning, walks, scratch)
-    {
+    let mut found = Found::new(request);
+    let Some((graph, tuning)) = usable(request) else {
+        request.note(Plan::of_scan(request));
+        let requests = std::slice::from_ref(request);
+        let found_by_all = std::slice::from_mut(&mut found);
+        parts(requests).iter().for_each(|part| scan(part, requests, found_by_all, scratch));
         return found;
+    };
+    let pages = graph.pages();
+    let cover = pages.cover(&request.collection, |chunk, rows| mask_of(chunk, request, 0, rows));
+    if !by_graph(request, (&graph, &pages), &tuning, &cover, &mut found, walks) {
+        request.note(Plan::of_scan(request));
+        scan_covered(request, &cover, &mut found, scratch);
     }
-    request.note(Plan::of_scan(request));
-    let mut found = [Found::new(request)];
-    let requests = std::slice::from_ref(request);
-    parts(requests).iter().for_each(|part| scan(part, requests, &mut found, scratch));
-    let [found] = found;
+    scan_rest(request, &cover, &mut found, scratch);
     found
 }
 
-/// `None` if a scan is better after all.
+/// Finds rows that the graph covers; false if a scan of them is better after all. Then nothing has been found.
 fn by_graph(
     request: &SearchRequest,
-    graph: &Covered,
+    (graph, pages): (&Covered, &Pages),
     tuning: &Tuning,
+    cover: &Cover<'_>,
+    found: &mut Found,
     walks: &Walks,
-    scratch: &mut Scratch,
-) -> Option<Found> {
-    let pages = graph.pages();
+) -> bool {
     let collection = &request.collection;
-    let cover = pages.cover(collection, |chunk, rows| mask_of(chunk, request, 0, rows));
     let rows = cover.rows();
     let matching = if request.filter.is_some() { cover.matching() } else { collection.len().min(rows) };
-    let ef = candidates(request, tuning, Scope { rows, matching, ..scope(request, 1) })?;
-    let mut found = [Found::new(request)];
+    let scope = Scope { rows, matching, ..scope(request, 1) };
+    let Some(ef) = candidates(request, tuning, scope) else { return false };
     let mut guard =
         Guard { share: matching as f64 / rows as f64, asked: request.filter.is_none(), in_vain: false };
-    let met = SCRATCH.with_borrow_mut(|walk| {
-        graph.graph.search(&pages, &request.query, ef, walk, |walk| guard.lets_go_on(walk, &cover));
+    let good: Vec<(f32, RowId)> = SCRATCH.with_borrow_mut(|walk| {
+        graph.graph.search(pages, &request.query, ef, walk, |walk| guard.lets_go_on(walk, cover));
         let rows = walk.found().filter_map(|(score, node)| Some((score, cover.row(node)?)));
-        let rescored = request.count.saturating_mul(RESCORED_PER_RESULT).max(MIN_RESCORED);
-        rows.take(rescored).map(|(score, row)| found[0].best.push(score, row.0)).count()
+        rows.take(request.count.saturating_mul(RESCORED_PER_RESULT).max(MIN_RESCORED)).collect()
     });
-    if guard.in_vain || met < request.count.min(matching) {
-        walks.given_up.fetch_add(1, Ordering::Relaxed);
-        return None;
+    let enough = !guard.in_vain && good.len() >= request.count.min(matching);
+    if enough {
+        good.iter().for_each(|&(score, row)| found.best.push(score, row.0));
+        request.note(Plan::Graph);
+        collection.index.searches.fetch_add(1, Ordering::Relaxed);
     }
-    scan_rest(request, &cover, &mut found, scratch);
-    walks.answered.fetch_add(1, Ordering::Relaxed);
-    request.note(Plan::Graph);
-    collection.index.searches.fetch_add(1, Ordering::Relaxed);
-    let [found] = found;
-    Some(found)
+    let counter = if enough { &walks.answered } else { &walks.given_up };
+    counter.fetch_add(1, Ordering::Relaxed);
+    enough
 }
 
 /// Ends a walk early where hardly any of the rows it meets pass the filter, although enough of all rows do.
@@ -131,13 +134,24 @@ impl Guard {
     }
 }
 
-/// Scans the rows that the graph does not cover.
-fn scan_rest(request: &SearchRequest, cover: &Cover<'_>, found: &mut [Found; 1], scratch: &mut Scratch) {
+/// Scans the rows that the graph covers.
+fn scan_covered(request: &SearchRequest, cover: &Cover<'_>, found: &mut Found, scratch: &mut Scratch) {
     for chunk in &request.collection.chunks {
-        let (first, end) = (cover.rows_of(chunk.number), chunk.len);
-        if first < end && chunk.live_rows > 0 {
-            let part = Part { chunk: Arc::clone(chunk), first, end };
-            scan(&part, std::slice::from_ref(request), found, scratch);
+        let (end, mask) = cover.of(chunk.number);
+        if end > 0 && chunk.live_rows > 0 {
+            let part = Part { chunk: Arc::clone(chunk), first: 0, end };
+            scan_masked(&part, request, mask, found, scratch);
+        }
+    }
+}
+
+/// Scans the rows that the graph does not cover.
+fn scan_rest(request: &SearchRequest, cover: &Cover<'_>, found: &mut Found, scratch: &mut Scratch) {
+    for chunk in &request.collection.chunks {
+        let (first, _) = cover.of(chunk.number);
+        if first < chunk.len && chunk.live_rows > 0 {
+            let part = Part { chunk: Arc::clone(chunk), first, end: chunk.len };
+            scan(&part, std::slice::from_ref(request), std::slice::from_mut(found), scratch);
         }
     }
 }
