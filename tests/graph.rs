@@ -190,8 +190,48 @@ fn graphs_come_and_go_as_they_are_asked_for() {
     assert_eq!(client.call(&words("VINDEX k DROP")), Value::Simple("OK".into()));
     assert_eq!(state(&mut client), Value::Simple("none".into()));
     assert_eq!(recall(&mut client, &model, "EF 300"), 1.0, "searches scan again");
-    assert!(matches!(client.call(&command(&["VINDEX", "k", "X"])), Value::Error(_)));
-    assert!(matches!(client.call(&command(&["VINDEX", "nokey", "BUILD"])), Value::Error(_)));
+    let errors = ["VINDEX k X", "VINDEX nokey BUILD"];
+    for line in errors {
+        assert!(matches!(client.call(&words(line)), Value::Error(_)), "{line}");
+    }
+}
+
+#[test]
+fn what_vindex_asked_for_outlives_a_restart_by_log_and_by_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = ["--auto-aof-rewrite-percentage", "0"];
+    for (name, index, wish) in [("dropped", "HNSW", "DROP"), ("built", "FLAT", "BUILD")] {
+        let server = Server::start_in(folder.path(), &options);
+        let mut client = server.connect();
+        assert_eq!(client.ask(&format!("VCREATE {name} DIM 4 INDEX {index} EF 40")), "+OK");
+        let (mut model, mut rng) = (Model::default(), Rng(7));
+        let ops: Vec<Op> = (0..1100).map(|at| Op::Add(format!("e{at}"), rng.vector(4), None)).collect();
+        model.run(&mut client, name, &ops);
+        assert_eq!(client.ask(&format!("VINDEX {name} {wish}")), "+OK");
+        server.kill9();
+    }
+    for _ in 0..2 {
+        let server = Server::start_in(folder.path(), &options);
+        let mut client = server.connect();
+        let mut state = |name| client.call(&command(&["VINDEX", name, "STATUS"])).field("state").clone();
+        let begin = Instant::now();
+        while state("built") != Value::Simple("ready".into()) {
+            assert!(begin.elapsed() < WAIT_MAX);
+            sleep(Duration::from_millis(20));
+        }
+        assert_eq!(state("dropped"), Value::Simple("none".into()));
+        assert_eq!(client.ask("SAVE"), "+OK");
+    }
+}
+
+#[test]
+fn a_reader_may_not_ask_for_a_graph() {
+    let (server, ..) = start("INDEX FLAT");
+    let mut client = server.connect();
+    assert_eq!(client.ask("ACL SETUSER reader on nopass ~* +@read"), "+OK");
+    let mut reader = server.connect();
+    assert_eq!(reader.ask("AUTH reader x"), "+OK");
+    assert!(reader.ask("VINDEX k BUILD").starts_with("-NOPERM"));
 }
 
 #[test]

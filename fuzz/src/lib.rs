@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
-use vecdis::collection::{AttributeChange, Attributes, Collection, Params, RowId, TextChange, live_offsets};
+use vecdis::collection::{AttributeChange, Attributes, Collection, GraphWish, Params, RowId, TextChange, live_offsets};
 use vecdis::store::change::{Change, begin_payload};
 use vecdis::store::state::{Key, NamespaceId, Snapshot, State};
 use vecdis::vector::{Layout, Metric, Quantization};
@@ -108,6 +108,7 @@ pub fn payloads() -> Vec<Vec<u8>> {
                 attributes: None,
             },
             Change::Expire { namespace: NAMESPACE, key: key.clone(), at_ms: Some(u64::MAX / 2) },
+            Change::WishGraph { namespace: NAMESPACE, key: key.clone(), wish: GraphWish::Build },
         ]);
     }
     let other = NamespaceId(1);

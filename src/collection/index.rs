@@ -6,13 +6,13 @@
 //! anew.
 
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::chunk::Rows;
-use super::{Collection, IndexKind, Params, RowId};
+use super::{Collection, GraphWish, IndexKind, Params, RowId};
 use crate::graph::{self, Builder, Graph, Node, PAGE_NODES};
 use crate::vector::kernel::RowRef;
 
@@ -25,18 +25,6 @@ pub const AUTO_MIN_BYTES: usize = 8 << 20;
 const MAX_GONE_PERCENTAGE: usize = 40;
 /// The levels of rows follow from it.
 pub const SEED: u64 = 0x5eed;
-
-/// What was asked for by `VINDEX`, since the start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Wish {
-    /// Nothing: the collection's `INDEX` says.
-    None,
-    /// A new graph.
-    Build,
-    /// No graph.
-    Drop,
-}
 
 /// What a graph was found to be worth.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -56,7 +44,6 @@ pub struct Index {
     graph: ArcSwapOption<Covered>,
     /// Being built.
     next: Mutex<Option<Arc<Covered>>>,
-    wish: AtomicU8,
     /// Whether a graph is to be built anew although there is one.
     again: AtomicBool,
     /// Whether it has been looked for on disk.
@@ -113,26 +100,13 @@ impl Index {
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What `VINDEX` asked for.
-    pub fn wish(&self) -> Wish {
-        let wish = self.wish.load(Ordering::Relaxed);
-        [Wish::None, Wish::Build, Wish::Drop]
-            .into_iter()
-            .find(|&known| known as u8 == wish)
-            .unwrap_or(Wish::None)
+    /// Asks for a new graph even if there is one.
+    pub fn build_again(&self) {
+        self.again.store(true, Ordering::Relaxed);
     }
 
-    /// Asks for a new graph, or for none. A graph that is dropped is of no use from now on.
-    pub fn ask(&self, wish: Wish) {
-        self.wish.store(wish as u8, Ordering::Relaxed);
-        match wish {
-            Wish::Build => self.again.store(true, Ordering::Relaxed),
-            Wish::Drop => self.clear(),
-            Wish::None => {}
-        }
-    }
-
-    fn clear(&self) {
+    /// Gives up the graph and the one being built. Where one is wanted, another is begun.
+    pub fn clear(&self) {
         *self.lock_next() = None;
         if self.graph.load().is_some() {
             self.graph.store(None);
@@ -146,9 +120,9 @@ impl Index {
         // A collection about that large does not lose its graph with every removal.
         let auto_min_bytes = if self.graph.load().is_some() { AUTO_MIN_BYTES / 2 } else { AUTO_MIN_BYTES };
         rows >= MIN_ROWS
-            && match (self.wish(), params.index) {
-                (Wish::Drop, _) => false,
-                (Wish::Build, _) | (_, IndexKind::Hnsw) => true,
+            && match (params.wish, params.index) {
+                (GraphWish::Drop, _) => false,
+                (GraphWish::Build, _) | (_, IndexKind::Hnsw) => true,
                 (_, IndexKind::Flat) => false,
                 (_, IndexKind::Auto) => rows * params.row_shape().scanned_bytes() >= auto_min_bytes,
             }
@@ -178,7 +152,7 @@ impl Index {
     /// Puts a graph to use, unless another has been asked for meanwhile; whether it did.
     pub fn adopt(&self, graph: &Arc<Covered>) -> bool {
         let mut next = self.lock_next();
-        let is_next = next.as_ref().is_some_and(|next| Arc::ptr_eq(next, graph)) && self.wish() != Wish::Drop;
+        let is_next = next.as_ref().is_some_and(|next| Arc::ptr_eq(next, graph));
         if is_next {
             *next = None;
             self.graph.store(Some(Arc::clone(graph)));
@@ -189,7 +163,7 @@ impl Index {
     /// Puts a graph to use that was kept, where there is none and none is being built.
     pub fn restore(&self, graph: Covered) {
         let next = self.lock_next();
-        if next.is_none() && self.graph.load().is_none() && self.wish() != Wish::Drop {
+        if next.is_none() && self.graph.load().is_none() {
             self.graph.store(Some(Arc::new(graph)));
         }
     }

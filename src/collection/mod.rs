@@ -154,7 +154,19 @@ pub enum IndexKind {
     Hnsw,
 }
 
-/// What is fixed when a collection is made.
+/// What `VINDEX` asked for last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GraphWish {
+    /// Nothing: [`Params::index`] says.
+    #[default]
+    None,
+    /// A graph.
+    Build,
+    /// No graph.
+    Drop,
+}
+
+/// What is fixed when a collection is made, but for the wish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Params {
     /// Dimensions stored, metric and quantisation.
@@ -171,6 +183,8 @@ pub struct Params {
     pub declared: bool,
     /// Which index it may get.
     pub index: IndexKind,
+    /// Whether it was given or denied one since.
+    pub wish: GraphWish,
     /// How its texts become terms.
     pub analyzer: Analyzer,
 }
@@ -191,6 +205,7 @@ impl Params {
             raw: true,
             declared: false,
             index: IndexKind::Auto,
+            wish: GraphWish::None,
             analyzer: Analyzer::default(),
         }
     }

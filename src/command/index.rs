@@ -5,10 +5,11 @@ use super::reply::Reply;
 use super::vcreate::index_name;
 use super::vectors::row_of;
 use super::vsim::shown_score;
-use super::{Call, CommandError, Outcome, unexpected};
-use crate::collection::index::{Covered, Wish};
-use crate::collection::{Collection, RowId};
+use super::{Call, CommandError, Outcome, WriteOp, live, unexpected};
+use crate::collection::index::Covered;
+use crate::collection::{Collection, GraphWish, RowId};
 use crate::graph::Node;
+use crate::store::change::Change;
 use crate::vector::Query;
 
 fn reply(reply: Reply) -> Result<Outcome, CommandError> {
@@ -19,25 +20,32 @@ fn number(value: usize) -> Reply {
     Reply::Integer(i64::try_from(value).unwrap_or(i64::MAX))
 }
 
-/// `VINDEX key (BUILD | DROP | STATUS)`. What is asked for holds until the server ends; then the collection's INDEX decides.
-pub(super) fn vindex(call: &Call<'_>) -> Result<Outcome, CommandError> {
-    let collection = call.collection(1).ok_or(CommandError::text("ERR key does not exist"))?;
+/// `VINDEX key (BUILD | DROP | STATUS)`. What is asked for holds until something else is.
+pub(super) fn vindex(call: &Call<'_>) -> Result<WriteOp, CommandError> {
     let word = call.request.arg(2);
-    let wish = if is_word(word, "BUILD") {
-        Wish::Build
-    } else if is_word(word, "DROP") {
-        Wish::Drop
-    } else if is_word(word, "STATUS") {
-        return reply(status(collection));
-    } else {
-        return Err(unexpected(word));
+    let wish = match word {
+        _ if is_word(word, "BUILD") => Some(GraphWish::Build),
+        _ if is_word(word, "DROP") => Some(GraphWish::Drop),
+        _ if is_word(word, "STATUS") => None,
+        _ => return Err(unexpected(word)),
     };
-    collection.index.ask(wish);
-    for (_, field) in call.snapshot.fields(call.namespace, &call.key(1)) {
-        field.index.ask(wish);
-    }
-    call.context.store.wake_indexer();
-    reply(Reply::ok())
+    let (namespace, key) = (call.namespace, call.key(1));
+    Ok(Box::new(move |txn| {
+        let Some(collection) = live(txn, namespace, &key) else {
+            return CommandError::text("ERR key does not exist").into();
+        };
+        let Some(wish) = wish else { return status(&collection) };
+        txn.apply(&Change::WishGraph { namespace, key: key.clone(), wish }, None);
+        // Graphs are no part of the data: they go at once, and come when their thread sees the wish.
+        let fields = txn.view().fields(namespace, &key).map(|(_, field)| field);
+        for collection in fields.chain([&collection]) {
+            match wish {
+                GraphWish::Build => collection.index.build_again(),
+                GraphWish::Drop | GraphWish::None => collection.index.clear(),
+            }
+        }
+        Reply::ok()
+    }))
 }
 
 fn status(collection: &Collection) -> Reply {

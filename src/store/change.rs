@@ -18,6 +18,7 @@
 //! | 10 create with model | key, parameters, model |
 //! | 11 expire element | key, element, unix milliseconds u64, 0 for never |
 //! | 12 set sparse vector | key, element, the sparse vector as `collection/sparse.rs` encodes it, empty for none |
+//! | 13 wish for a graph | key, the wish u8: 0 none, 1 build, 2 drop |
 //! | 16 set document | key, URI, the document as `collection/documents.rs` encodes it, empty for none |
 //! | 20 create field | key, field, dimension u32 |
 //! | 21 set field | key, element, field, model, f32s |
@@ -32,12 +33,12 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use super::fields::MAX_FIELD_BYTES;
-use super::params::{PARAMS_BYTES, ParamsV1};
+use super::params::{PARAMS_BYTES, ParamsV1, WISHES, code, value};
 use super::state::{Key, NamespaceId};
 use super::users::{self, UserChange};
 use crate::collection::documents::Document;
 use crate::collection::sparse::{Sparse, is_sound};
-use crate::collection::{AttributeChange, Attributes, MAX_DIMENSION, Params, Text, TextChange};
+use crate::collection::{AttributeChange, Attributes, GraphWish, MAX_DIMENSION, Params, Text, TextChange};
 use crate::embed::ModelId;
 
 /// Version of the payload's format.
@@ -171,6 +172,15 @@ pub enum Change {
         /// The model that made the vector, if one did: the collection keeps to the first.
         model: Option<Arc<ModelId>>,
     },
+    /// Gives or denies a collection and its fields graphs.
+    WishGraph {
+        /// Where.
+        namespace: NamespaceId,
+        /// Collection.
+        key: Key,
+        /// What is asked for.
+        wish: GraphWish,
+    },
     /// Gives a collection another key, in place of what had it.
     Rename {
         /// Where.
@@ -253,6 +263,7 @@ impl Change {
             | Self::Expire { key, .. }
             | Self::ExpireElement { key, .. }
             | Self::SetSparse { key, .. }
+            | Self::WishGraph { key, .. }
             | Self::CreateField { key, .. }
             | Self::SetField { key, .. }
             | Self::SetDocument { key, .. }
@@ -343,6 +354,11 @@ impl Change {
                 put_bytes(out, key.name());
                 put_bytes(out, uri);
                 put_bytes(out, &document.as_ref().map_or(Vec::new(), |document| document.encode()));
+            }
+            Self::WishGraph { namespace, key, wish } => {
+                head(13, namespace);
+                put_bytes(out, key.name());
+                out.push(code(&WISHES, wish));
             }
             Self::Rename { namespace, key, to } => {
                 head(8, namespace);
@@ -526,6 +542,11 @@ impl<'a> Reader<'a> {
                 let document = if bytes.is_empty() { None } else { Some(Arc::new(read()?)) };
                 Change::SetDocument { namespace, key, uri, document }
             }
+            13 => {
+                let (key, wish) = (self.key()?, value(&WISHES, self.byte()?));
+                let wish = wish.ok_or(PayloadError("a wish for a graph is not known"))?;
+                Change::WishGraph { namespace, key, wish }
+            }
             users::FIRST_KIND..=users::LAST_KIND => Change::Users(UserChange::decode(kind, namespace, self)?),
             8 => Change::Rename { namespace, key: self.key()?, to: self.key()? },
             _ => return Err(PayloadError("a change is of an unknown kind")),
@@ -629,6 +650,7 @@ mod tests {
             Change::Create { namespace, key: key.clone(), params, model },
             Change::Expire { namespace, key: key.clone(), at_ms: Some(5) },
             Change::Expire { namespace, key: key.clone(), at_ms: None },
+            Change::WishGraph { namespace, key: key.clone(), wish: GraphWish::Drop },
             Change::Rename { namespace, key: key.clone(), to: Key::new(Bytes::from_static(b"new")) },
             Change::Drop { namespace, key },
             Change::Flush { namespace },

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::state::{Applied, Key, NamespaceId, Snapshot, State};
-use crate::collection::{AttributeChange, Collection, Encoded, Params, RowId, TextChange, live_offsets};
+use crate::collection::{
+    AttributeChange, Collection, Encoded, GraphWish, Params, RowId, TextChange, live_offsets,
+};
 use crate::embed::ModelId;
 use crate::vector::Layout;
 
@@ -108,6 +110,19 @@ impl State {
         let params = Params { layout, projection_input_dim: 0, ..owner.params };
         let (namespace, key) = place(namespace, key, field);
         self.create(namespace, &key, &params, None);
+        Applied::Yes
+    }
+
+    /// Gives or denies a collection and its fields graphs.
+    pub(super) fn wish_graph(&mut self, namespace: NamespaceId, key: &Key, wish: GraphWish) -> Applied {
+        let Some(owner) = self.view().get(namespace, key) else { return Applied::No };
+        let fields: Vec<_> = owner.fields.iter().map(|field| place(namespace, key, field)).collect();
+        for (namespace, key) in fields.into_iter().chain([(namespace, key.clone())]) {
+            self.change_rows(namespace, &key, |collection| {
+                collection.params.wish = wish;
+                (true, ())
+            });
+        }
         Applied::Yes
     }
 

@@ -1,6 +1,6 @@
 //! A collection's parameters as they are written, in the log and in the state file.
 
-use crate::collection::{IndexKind, MAX_DIMENSION, Params};
+use crate::collection::{GraphWish, IndexKind, MAX_DIMENSION, Params};
 use crate::text::Analyzer;
 use crate::vector::{Layout, Metric, Quantization};
 
@@ -9,18 +9,24 @@ pub const PARAMS_BYTES: usize = 20;
 
 const RAW: u8 = 1;
 const DECLARED: u8 = 2;
+/// The wish for a graph, in two bits from this one on.
+const WISH_SHIFT: u32 = 2;
+const WISH_MASK: u8 = 3;
 
 const METRICS: [(Metric, u8); 3] = [(Metric::Cosine, 0), (Metric::Ip, 1), (Metric::L2, 2)];
 const QUANTIZATIONS: [(Quantization, u8); 3] =
     [(Quantization::Int8, 0), (Quantization::F32, 1), (Quantization::Bin, 2)];
 const INDEXES: [(IndexKind, u8); 3] = [(IndexKind::Auto, 0), (IndexKind::Flat, 1), (IndexKind::Hnsw, 2)];
 
-fn code<T: PartialEq>(codes: &[(T, u8)], value: &T) -> u8 {
+pub(super) const WISHES: [(GraphWish, u8); 3] =
+    [(GraphWish::None, 0), (GraphWish::Build, 1), (GraphWish::Drop, 2)];
+
+pub(super) fn code<T: PartialEq>(codes: &[(T, u8)], value: &T) -> u8 {
     let found = codes.iter().find(|(one, _)| one == value);
     found.map_or_else(|| unreachable!("every value has a code"), |(_, code)| *code)
 }
 
-fn value<T: Copy>(codes: &[(T, u8)], code: u8) -> Option<T> {
+pub(super) fn value<T: Copy>(codes: &[(T, u8)], code: u8) -> Option<T> {
     codes.iter().find(|(_, one)| *one == code).map(|(value, _)| *value)
 }
 
@@ -30,7 +36,7 @@ pub struct ParamsV1 {
     metric: u8,
     quantization: u8,
     index: u8,
-    /// Bit 0: originals are kept; bit 1: made by VCREATE.
+    /// Bit 0: originals are kept; bit 1: made by VCREATE; bits 2 and 3: the wish for a graph.
     flags: u8,
     dim: u32,
     projection_input_dim: u32,
@@ -49,7 +55,9 @@ impl From<&Params> for ParamsV1 {
             metric: code(&METRICS, &params.layout.metric),
             quantization: code(&QUANTIZATIONS, &params.layout.quantization),
             index: code(&INDEXES, &params.index),
-            flags: RAW * u8::from(params.raw) + DECLARED * u8::from(params.declared),
+            flags: RAW * u8::from(params.raw)
+                + DECLARED * u8::from(params.declared)
+                + (code(&WISHES, &params.wish) << WISH_SHIFT),
             dim,
             projection_input_dim: params.projection_input_dim,
             m,
@@ -65,7 +73,7 @@ impl ParamsV1 {
         let dim = usize::try_from(self.dim).ok().filter(|dim| (1..=MAX_DIMENSION).contains(dim))?;
         let metric = value(&METRICS, self.metric)?;
         let quantization = value(&QUANTIZATIONS, self.quantization)?;
-        (self.flags & !(RAW | DECLARED) == 0).then_some(())?;
+        (self.flags & !(RAW | DECLARED | WISH_MASK << WISH_SHIFT) == 0).then_some(())?;
         Some(Params {
             layout: Layout { dim, metric, quantization },
             projection_input_dim: self.projection_input_dim,
@@ -74,6 +82,7 @@ impl ParamsV1 {
             raw: self.flags & RAW != 0,
             declared: self.flags & DECLARED != 0,
             index: value(&INDEXES, self.index)?,
+            wish: value(&WISHES, self.flags >> WISH_SHIFT & WISH_MASK)?,
             analyzer: Analyzer::from_code(self.analyzer)?,
         })
     }
@@ -119,6 +128,7 @@ mod tests {
             raw: false,
             declared: true,
             index: IndexKind::Hnsw,
+            wish: GraphWish::Drop,
             m: 4096,
             analyzer,
             ..Params::new(layout)
@@ -128,7 +138,7 @@ mod tests {
         assert_eq!(written.params(), Some(params));
         for at in [0, 1, 2, 3, 15] {
             let mut bytes = written.to_bytes();
-            bytes[at] = 9;
+            bytes[at] = 0x19;
             assert_eq!(ParamsV1::from_bytes(&bytes).params(), None);
         }
     }

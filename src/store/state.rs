@@ -384,6 +384,7 @@ impl State {
                 });
                 Applied::from(set == Some(true))
             }
+            Change::WishGraph { namespace, key, wish } => self.wish_graph(*namespace, key, *wish),
             Change::Create { namespace, key, params, model } => {
                 let missing = self.snapshot.get(*namespace, key).is_none();
                 if missing {

@@ -12,7 +12,9 @@ use super::tests::{NAMESPACE, add, key, write};
 use super::*;
 use crate::collection::documents::{Document, Span, chunk_name};
 use crate::collection::sparse::encode;
-use crate::collection::{AttributeChange, Attributes, Collection, RowId, TextChange, live_offsets};
+use crate::collection::{
+    AttributeChange, Attributes, Collection, GraphWish, RowId, TextChange, live_offsets,
+};
 use crate::config::Fsync;
 use crate::disk::sim::{Fault, Moment, SimDisk};
 use crate::document::Kind;
@@ -37,6 +39,7 @@ type Element = (Vec<f32>, Option<Vec<u8>>, Option<Vec<u8>>, Option<u64>, Vec<u8>
 #[derive(Clone, Debug, Default, PartialEq)]
 struct KeyContent {
     declared: bool,
+    wish: GraphWish,
     expires_ms: Option<u64>,
     elements: BTreeMap<Bytes, Element>,
     /// By field: elements and their vectors there.
@@ -97,6 +100,7 @@ impl Content {
             }
             let mut content = KeyContent {
                 declared: collection.params.declared,
+                wish: collection.params.wish,
                 expires_ms: collection.expires_ms,
                 documents: collection.documents().iter().map(|(uri, found)| names_of(uri, found)).collect(),
                 ..KeyContent::default()
@@ -195,6 +199,11 @@ impl Content {
                     content.expires_ms = at_ms;
                 }
             }
+            Change::WishGraph { key, wish, .. } => {
+                if let Some(content) = self.0.get_mut(&name_of(&key)) {
+                    content.wish = wish;
+                }
+            }
             Change::Rename { key, to, .. } => {
                 if let Some(content) = self.0.remove(&name_of(&key)) {
                     self.0.insert(name_of(&to), content);
@@ -284,6 +293,8 @@ pub(super) fn workload() -> Vec<Step> {
         let (namespace, key, uri) = (NAMESPACE, key(name), Bytes::from_static(uri.as_bytes()));
         Change::SetDocument { namespace, key, uri, document: Some(document.into()) }
     };
+    let wish =
+        |name: &str, wish| Write(vec![Change::WishGraph { namespace: NAMESPACE, key: key(name), wish }]);
     let drop_key = |name: &str| Write(vec![Change::Drop { namespace: NAMESPACE, key: key(name) }]);
     vec![
         one("a", "x", 1),
@@ -301,6 +312,7 @@ pub(super) fn workload() -> Vec<Step> {
         Write(vec![add("a", "u#0", 1, None), add("a", "u#1", 2, None), document("a", "u", &[0, 1])]),
         Write(vec![goes("a", "e1", Some(5)), goes("a", "e3", Some(1)), goes("a", "e149", Some(2))]),
         Checkpoint,
+        wish("a", GraphWish::Build),
         one("a", "e3", 500),
         Write(vec![add("a", "v#2", 1, None), document("a", "v", &[2])]),
         one("a", "u#1", 5),
@@ -314,6 +326,7 @@ pub(super) fn workload() -> Vec<Step> {
         many("b", 0..520, 40),
         one("b", "e519", 7),
         Checkpoint,
+        wish("a", GraphWish::Drop),
         create("c"),
         Write(vec![add("c", "z", 5, None), sparse("c", "z", vec![(b"x", 1.0)])]),
         Write(vec![add("c", "z", 6, None), sparse("c", "z", vec![(b"y", 1.0)])]),
