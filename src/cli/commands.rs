@@ -14,7 +14,7 @@ pub(super) const SUBCOMMAND: Subcommand = Subcommand {
     optional: &[],
     flags: &[],
     summary: "print the reference of all commands, in Markdown",
-    text: "It is what COMMAND DOCS and the hints of redis-cli are made from: vecdis commands > commands.md\n",
+    text: "It is what COMMAND DOCS and the hints of redis-cli are made from.\n",
     failure_code: 1,
     run,
 };
@@ -60,6 +60,12 @@ fn entry(spec: &CommandSpec, text: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_page_in_docs_is_the_reference() {
+        let page = include_str!("../../docs/commands.md");
+        assert!(page == reference(), "make it anew: cargo run --release -- commands > docs/commands.md");
+    }
 
     #[test]
     fn the_reference_has_every_command_once() {
