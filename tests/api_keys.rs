@@ -185,7 +185,7 @@ fn limits_hold_and_use_is_counted_and_kept() {
     admin.check(&[("APIKEY LIMIT ann VECTORS 0 BYTES 16", "+OK")]);
     ann.check(&[
         ("VADD l VALUES 2 1 0 x", "-LIMIT bytes 16, retry in 1000 ms"),
-        // The cache has it already: no model reads it for ann.
+        // The admin has had it embedded too: ann cannot tell.
         ("VEMBED hello", &ann_embeds(&mut admin)),
     ]);
     let info = ann.ask("INFO");
@@ -193,7 +193,7 @@ fn limits_hold_and_use_is_counted_and_kept() {
         "usage_vectors:2\r\n",
         "usage_bytes:16\r\n",
         "usage_texts:1\r\n",
-        "usage_tokens:0\r\n",
+        "usage_tokens:1\r\n",
         "limit_bytes:16\r\n",
     ] {
         assert!(info.contains(line), "{line} in {info}");

@@ -159,3 +159,23 @@ fn expire_looks_at_options_first() {
     let server = Server::start(&[]);
     server.connect().check(&[("EXPIRE k x FOO", "-ERR Unsupported option FOO")]);
 }
+
+/// A key stands in every change of a record: a small request could ask for a huge one.
+#[test]
+fn a_command_whose_record_is_too_large_is_refused_and_nothing_else_suffers() {
+    const ROWS: usize = 20_000;
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start_in(folder.path(), &[]);
+    let mut client = server.connect();
+    client.check(&[("VADD before VALUES 1 1 e", ":1")]);
+    let key = vec![b'k'; 64 << 10];
+    let mut parts: Vec<Vec<u8>> = vec![b"VMADD".to_vec(), key, ROWS.to_string().into_bytes()];
+    parts.extend([b"DIM".to_vec(), b"1".to_vec(), b"FP32".to_vec(), fp32(&vec![1.0; ROWS])]);
+    parts.extend((0..ROWS).map(|row| row.to_string().into_bytes()));
+    let reply = client.call(&command(&parts)).to_string();
+    assert!(reply.starts_with("-ERR") && reply.contains("record"), "{reply}");
+    client.check(&[("DBSIZE", ":1"), ("VADD after VALUES 1 1 e", ":1"), ("VCARD after", ":1")]);
+    server.kill9();
+    let server = Server::start_in(folder.path(), &[]);
+    server.connect().check(&[("VCARD before", ":1"), ("VCARD after", ":1"), ("DBSIZE", ":2")]);
+}

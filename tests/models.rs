@@ -196,6 +196,7 @@ fn scores(service: &Embedding, query: &str, texts: &[&str]) -> Vec<Result<f32, E
         role: Role::Answer(query.into()),
         text: (*text).into(),
         payer: Arc::default(),
+        realm: 0,
     };
     let answers = service.embed(texts.iter().map(text).collect()).blocking_recv().unwrap();
     answers.into_iter().map(|answer| answer.map(|score| score[0])).collect()

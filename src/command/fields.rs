@@ -104,7 +104,7 @@ fn write(
         return Ok(false);
     }
     let elements = std::iter::once(&add.element[..]);
-    quota.admit(txn.view(), namespace, Some(&vectors), vectors.params.layout.dim, elements)?;
+    quota.admit(txn.view(), namespace, Some(vectors), vectors.params.layout.dim, elements)?;
     drop(collection);
     let Add { vector, element, attributes, expires_ms, model, .. } = add;
     let attributes = stored(txn, namespace, &key, &element, attributes);

@@ -506,7 +506,7 @@ pub static COMMANDS: &[CommandSpec] = &[
     command!("vscan", -3, &["readonly", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(COUNT) a call",
         "key cursor [COUNT n] [FILTER expr]", "Goes over the elements, a page a call.", Handler::Read(elements::vscan)),
     command!("vsearch", -4, &["readonly", "module"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(N) rows and postings",
-        "key (VECTOR (ELE element | FP32 blob | VALUES n v ... | TEXT text) [WEIGHT w] | MATCH text [WEIGHT w] [K1 k1] [B b] | SPARSE n term weight ... [WEIGHT w]) ... [FUSE (RRF [CONSTANT c] | LINEAR [NORM (MINMAX | DBSF | NONE)])] [WINDOW n] [FILTER expr] [LIMIT offset count] [MINSCORE s] [MMR lambda [POOL n]] [BOOST field value weight] [BOOSTTEXT weight] [RERANK model [DEPTH n]] [GROUPBY DOC [TOP n] [AGG (MAX | MEAN)]] [EXACT] [EF n] [WITHATTRIBS] [WITHTEXT] [WITHVECTORS] [EXPLAIN]",
+        "key (VECTOR (ELE element | FP32 blob | VALUES n v ... | TEXT text) [FIELD name] [WEIGHT w] | MATCH text [WEIGHT w] [K1 k1] [B b] | SPARSE n term weight ... [WEIGHT w]) ... [FUSE (RRF [CONSTANT c] | LINEAR [NORM (MINMAX | DBSF | NONE)])] [WINDOW n] [FILTER expr] [LIMIT offset count] [MINSCORE s] [MMR lambda [POOL n]] [BOOST field value weight] [BOOSTTEXT weight] [RERANK model [DEPTH n]] [GROUPBY DOC [TOP n] [AGG (MAX | MEAN)]] [EXACT] [EF n] [WITHATTRIBS] [WITHTEXT] [WITHVECTORS] [EXPLAIN]",
         "Finds elements by vectors, words, sparse vectors, or several of them.", Handler::Read(vsearch::vsearch)),
     command!("vsetattr", 4, &["write", "module", "fast"], ONE_KEY, &["vector"], VectorSet, "8.0.0", "O(1)",
         "key element json", "Sets the attributes of an element.", Handler::Write(vectors::vsetattr)),

@@ -34,7 +34,7 @@ impl Call<'_> {
 
     /// A text to be embedded for the user.
     pub(super) fn text(&self, model: Arc<Model>, role: Role, text: Arc<str>) -> Text {
-        Text { model, role, text, payer: Arc::clone(&self.scope.payer) }
+        Text { model, role, text, payer: Arc::clone(&self.scope.payer), realm: self.scope.namespace.0 }
     }
 
     /// The vector of the text in an argument, by the model of its collection or else the default one.

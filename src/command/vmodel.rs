@@ -130,6 +130,7 @@ fn bench(context: &Context, name: &str) -> Result<Reply, CommandError> {
             role: role.clone(),
             text: text.into(),
             payer: Arc::clone(&payer),
+            realm: 0,
         };
         let answers = context.embedding.embed(texts.into_iter().map(text).collect()).blocking_recv();
         answers.map_err(|_| EmbedError::Stopped)?.into_iter().collect::<Result<Vec<_>, _>>()

@@ -105,13 +105,24 @@ impl LogWriter {
         self.shared.check()?;
         let sequence = self.next_sequence;
         let synced = self.shared.synced.load(Ordering::Acquire);
-        let header = encode_record_header(self.seed, sequence, synced, payload).ok_or_else(|| {
-            DiskError::TooLarge { file: self.shared.name.clone(), size_bytes: payload.len() as u64 }
-        })?;
+        let header = encode_record_header(self.seed, sequence, synced, payload)
+            .ok_or_else(|| self.too_large(payload.len()))?;
         self.buffer.extend_from_slice(&header);
         self.buffer.extend_from_slice(payload);
         self.next_sequence += 1;
         Ok(sequence)
+    }
+
+    fn too_large(&self, size: usize) -> DiskError {
+        DiskError::TooLarge { file: self.shared.name.clone(), size_bytes: size as u64 }
+    }
+
+    /// Whether a payload of this many bytes can be a record.
+    ///
+    /// # Errors
+    /// [`DiskError::TooLarge`].
+    pub fn check_size(&self, size_bytes: usize) -> Result<(), DiskError> {
+        if size_bytes > MAX_RECORD_BYTES { Err(self.too_large(size_bytes)) } else { Ok(()) }
     }
 
     /// Drops the records that were appended but not written; their sequences will be used again.

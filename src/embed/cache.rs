@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 
 use super::{ModelId, Role, Vector};
 
-/// blake3 of model, role and text.
+/// blake3 of model, role, realm and text.
 pub type CacheKey = [u8; 32];
 
 /// Bytes an entry takes besides its vector.
@@ -24,10 +24,10 @@ pub struct Cache {
 }
 
 /// Where a text's vector is kept.
-pub fn cache_key(model: &ModelId, role: &Role, text: &str) -> CacheKey {
+pub fn cache_key(model: &ModelId, role: &Role, text: &str, realm: u32) -> CacheKey {
     let mut hasher = blake3::Hasher::new();
     // No name has a zero.
-    hasher.update(&model.hash).update(model.name.as_bytes()).update(&[0]);
+    hasher.update(&model.hash).update(model.name.as_bytes()).update(&[0]).update(&realm.to_le_bytes());
     match role {
         Role::Query => hasher.update(&[0]),
         Role::Document => hasher.update(&[1]),
@@ -93,11 +93,12 @@ mod tests {
     #[test]
     fn model_role_and_text_make_the_key() {
         let model = |hash| ModelId { name: "m".to_owned(), hash };
-        let one = cache_key(&model([1; 32]), &Role::Query, "a");
-        assert_ne!(one, cache_key(&model([2; 32]), &Role::Query, "a"));
-        assert_ne!(one, cache_key(&model([1; 32]), &Role::Document, "a"));
-        assert_ne!(one, cache_key(&model([1; 32]), &Role::Query, "b"));
-        let answer = |query: &str, text| cache_key(&model([1; 32]), &Role::Answer(query.into()), text);
+        let one = cache_key(&model([1; 32]), &Role::Query, "a", 0);
+        assert_ne!(one, cache_key(&model([2; 32]), &Role::Query, "a", 0));
+        assert_ne!(one, cache_key(&model([1; 32]), &Role::Document, "a", 0));
+        assert_ne!(one, cache_key(&model([1; 32]), &Role::Query, "b", 0));
+        assert_ne!(one, cache_key(&model([1; 32]), &Role::Query, "a", 1));
+        let answer = |query: &str, text| cache_key(&model([1; 32]), &Role::Answer(query.into()), text, 0);
         assert_ne!(answer("ab", "c"), answer("a", "bc"));
     }
 }

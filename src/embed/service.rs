@@ -40,6 +40,8 @@ pub struct Text {
     pub text: Arc<str>,
     /// Where it is counted.
     pub payer: Arc<EmbeddingUse>,
+    /// Whose vectors of the cache it may find: nobody can tell what others have had embedded.
+    pub realm: u32,
 }
 
 impl std::fmt::Debug for Text {
@@ -336,7 +338,7 @@ fn work(shared: &Shared, lane: &Lane) {
         let budget_bytes = shared.cache_bytes.load(Ordering::Relaxed);
         for at in turn {
             let text = &job.texts[at];
-            let key = cache_key(&text.model.id, &text.role, &text.text);
+            let key = cache_key(&text.model.id, &text.role, &text.text, text.realm);
             let kept = if budget_bytes > 0 { lock(&shared.cache).get(&key, budget_bytes) } else { None };
             match kept {
                 Some(vector) => found.push((at, Ok(vector))),
@@ -426,6 +428,7 @@ mod tests {
             role: Role::Document,
             text: text.as_str().into(),
             payer: Arc::default(),
+            realm: 0,
         };
         texts.iter().map(text).collect()
     }

@@ -8,6 +8,7 @@
 //! closed are sealed; one state file holds the rest; the manifest makes it all count; what came before is removed.
 
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -139,7 +140,9 @@ impl Maintenance {
     }
 
     fn run_checkpoint(&self) -> Result<(), StoreError> {
-        let result = self.checkpoint();
+        // A defect must not end the thread: without it nothing is ever sealed, compacted or checkpointed again.
+        let result = catch_unwind(AssertUnwindSafe(|| self.checkpoint()));
+        let result = result.unwrap_or(Err(StoreError::Panicked));
         if let Err(error) = &result {
             error!("checkpoint failed: {error}");
         }

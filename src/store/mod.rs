@@ -80,6 +80,9 @@ pub enum StoreError {
     /// A checkpoint is asked for, but nothing on disk may be changed.
     #[error("the server serves its data folder read-only")]
     ReadOnly,
+    /// A defect of the program.
+    #[error("it panicked")]
+    Panicked,
     /// A checkpoint is asked for while one is under way.
     #[error("a checkpoint is already in progress")]
     Busy,

@@ -39,6 +39,9 @@ pub enum WriteError {
     /// The log could not be written or synced; nothing is written until a checkpoint has been taken.
     #[error("the append log cannot be written: {0}")]
     Log(String),
+    /// A command's changes do not fit into a record of the log.
+    #[error("{0}: nothing of the commands that were written together was done")]
+    TooLarge(String),
     /// The writer has stopped.
     #[error("the server is shutting down")]
     Stopped,
@@ -116,11 +119,18 @@ impl<'a> Txn<'a> {
             return applied;
         }
         self.changed = true;
-        if self.log.is_some() {
+        if let Some(log) = &self.log
+            && self.failed.is_none()
+        {
             if self.payload.is_empty() {
                 change::begin_payload(&mut self.payload);
             }
             change.encode(&mut self.payload);
+            // Not only at the end: names and keys stand in every change, so that a small request can have a huge record.
+            if let Err(error) = log.check_size(self.payload.len()) {
+                self.payload = Vec::new();
+                self.failed = Some(error);
+            }
         }
         applied
     }
@@ -128,7 +138,7 @@ impl<'a> Txn<'a> {
     /// Ends a command, or a whole transaction: the changes since the last end become one record, there after a crash as
     /// a whole or not at all.
     pub fn end_record(&mut self) {
-        if !std::mem::take(&mut self.changed) {
+        if !std::mem::take(&mut self.changed) || self.failed.is_some() {
             return;
         }
         // Without a log the numbers go on all the same, so that every checkpoint has its own.
@@ -167,6 +177,8 @@ pub(super) struct Writer {
     earlier_log_bytes: u64,
     /// The failure after which nothing is written any more.
     broken: Option<WriteError>,
+    /// Why the batch at hand is refused.
+    refused: Option<WriteError>,
     fsync: Fsync,
     syncer: Option<Syncer>,
     published: Arc<ArcSwap<Snapshot>>,
@@ -207,6 +219,7 @@ impl Writer {
             log,
             earlier_log_bytes: stats.log_bytes.load(Ordering::Relaxed),
             broken: None,
+            refused: None,
             fsync: config.appendfsync,
             syncer: None,
             published,
@@ -249,7 +262,9 @@ impl Writer {
             // Jobs that wait are run together; another message ends the batch and is served after it.
             while let Some(Message::Job(job)) = next {
                 self.run_job(job, &mut batch);
-                let full = batch.len() >= MAX_BATCH_JOBS || self.buffered_bytes() >= MAX_BATCH_BYTES;
+                let full = self.refused.is_some()
+                    || batch.len() >= MAX_BATCH_JOBS
+                    || self.buffered_bytes() >= MAX_BATCH_BYTES;
                 next = if full { None } else { messages.try_recv().ok() };
             }
             self.finish(&mut batch);
@@ -298,8 +313,13 @@ impl Writer {
         txn.end_record();
         let failed = txn.failed.take();
         batch.push(job);
-        if let Some(error) = failed {
-            self.fail(error);
+        match failed {
+            // The log is as good as before.
+            Some(error @ DiskError::TooLarge { .. }) => {
+                self.refused = Some(WriteError::TooLarge(error.to_string()));
+            }
+            Some(error) => self.fail(error),
+            None => {}
         }
     }
 
@@ -346,19 +366,22 @@ impl Writer {
         if batch.is_empty() {
             return;
         }
-        if self.broken.is_none()
+        let refused = self.refused.take();
+        if refused.is_some() {
+            self.log.iter_mut().for_each(LogWriter::discard);
+        } else if self.broken.is_none()
             && let Err(error) = self.write()
         {
             self.fail(error);
         }
-        let outcome = match &self.broken {
+        let outcome = match self.broken.clone().or(refused) {
             None => {
                 self.publish();
                 Ok(())
             }
-            Some(broken) => {
+            Some(error) => {
                 self.state = State::new(Snapshot::clone(&self.published.load()));
-                Err(broken.clone())
+                Err(error)
             }
         };
         for job in batch.drain(..) {

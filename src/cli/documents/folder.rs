@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -49,7 +49,10 @@ pub fn scan(root: &Path) -> io::Result<BTreeMap<String, FileMet>> {
             let entry = entry?;
             let Ok(name) = entry.file_name().into_string() else { continue };
             // Does not follow links. A file that is gone already is left out.
-            let Ok(about) = entry.metadata() else { continue };
+            let about = match entry.metadata() {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                about => about?,
+            };
             if name.starts_with('.') {
                 continue;
             }

@@ -17,8 +17,13 @@ pub const MAX_DOCUMENT_BYTES: u64 = 16 << 20;
 /// Documents a page of the server's list has about.
 const LIST_COUNT: &str = "1000";
 /// What the server says of texts that can never be documents. Other errors may pass.
-const UNFIT: [&str; 3] =
-    ["ERR the document has no text", "ERR the text has no word", "ERR a document can have"];
+const UNFIT: [&str; 5] = [
+    "ERR the document has no text",
+    "ERR the text has no word",
+    "ERR a document can have",
+    "ERR a document's",
+    "ERR a text can have",
+];
 
 /// A document to be kept.
 pub struct Document {

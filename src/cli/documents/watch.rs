@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::super::arguments::{Arguments, Subcommand};
 use super::super::interrupt::Interrupt;
@@ -30,6 +30,9 @@ const INTERRUPTED: u8 = 130;
 /// How often Ctrl-C is looked for, and how long a server that does not answer is left alone.
 const STEP: Duration = Duration::from_millis(50);
 const RECONNECT: Duration = Duration::from_millis(500);
+/// How long a refused file is left alone: longer each time, since every try embeds it.
+const REFUSED_PAUSE_MIN: Duration = Duration::from_secs(1);
+const REFUSED_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 pub(in super::super) const SUBCOMMAND: Subcommand = Subcommand {
     name: "watch",
@@ -78,6 +81,8 @@ struct Watch {
     interrupt: Interrupt,
     /// The files that are documents as they are here, or can be none.
     known: BTreeMap<String, FileMet>,
+    /// Files that the server refused for now: when to try again, and the pause before.
+    refused: BTreeMap<String, (Instant, Duration)>,
     /// The files of the last look.
     last: BTreeMap<String, FileMet>,
 }
@@ -99,6 +104,7 @@ fn watch(arguments: &Arguments) -> Result<ExitCode, CliError> {
         once: arguments.has("--once"),
         interrupt: Interrupt::watch(),
         known: BTreeMap::new(),
+        refused: BTreeMap::new(),
         last: BTreeMap::new(),
     };
     watch.look()?;
@@ -179,6 +185,7 @@ impl Watch {
     /// Brings the collection in step with the files there are, whatever it holds.
     fn align(&mut self, documents: &mut Documents) -> Result<Round, CliError> {
         self.known.clear();
+        self.refused.clear();
         self.look()?;
         let files = self.last.clone();
         let there = documents.list()?;
@@ -195,8 +202,9 @@ impl Watch {
     fn follow(&mut self, documents: &mut Documents) -> Result<Round, CliError> {
         let before = std::mem::take(&mut self.last);
         self.look()?;
-        let gone: BTreeSet<&String> =
-            self.known.keys().filter(|name| !self.last.contains_key(*name)).collect();
+        // Those that were not settled or refused are not known, and may be there all the same.
+        let met = self.known.keys().chain(before.keys());
+        let gone: BTreeSet<&String> = met.filter(|name| !self.last.contains_key(*name)).collect();
         let gone: Vec<String> = gone.into_iter().cloned().collect();
         let uris: Vec<String> = gone.iter().map(|name| format!("{}{name}", self.prefix)).collect();
         let mut round = Round { removed: documents.remove(&uris)?, ..Round::default() };
@@ -204,7 +212,8 @@ impl Watch {
         let changed = self
             .last
             .iter()
-            .filter(|(name, file)| self.known.get(*name) != Some(file) && before.get(*name) == Some(file));
+            .filter(|(name, file)| self.known.get(*name) != Some(file) && before.get(*name) == Some(file))
+            .filter(|(name, _)| self.refused.get(*name).is_none_or(|(until, _)| *until <= Instant::now()));
         let changed = changed.map(|(name, file)| (name.clone(), file.clone())).collect();
         self.send(documents, changed, &mut round)?;
         Ok(round)
@@ -264,9 +273,13 @@ impl Watch {
                 Kept::NotNow(why) => {
                     round.refused += 1;
                     warn(&shown(&file.path), &why);
+                    let pause = self.refused.get(&name).map_or(REFUSED_PAUSE_MIN, |(_, pause)| *pause * 2);
+                    let pause = pause.min(REFUSED_PAUSE_MAX);
+                    self.refused.insert(name, (Instant::now() + pause, pause));
                     continue;
                 }
             }
+            self.refused.remove(&name);
             if is_settled {
                 self.known.insert(name, file);
             }

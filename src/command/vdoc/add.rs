@@ -23,6 +23,8 @@ use crate::vector::{Layout, Metric, Quantization};
 
 /// Bytes that a document's attributes may take in all its chunks together.
 const MAX_ATTRIBUTE_COPIES_BYTES: usize = 64 << 20;
+/// Bytes of a document's chunks, which grow with their overlap.
+const MAX_CHUNKS_BYTES: usize = 64 << 20;
 /// Tokens a model may put around a text.
 const MARK_TOKENS: usize = 2;
 
@@ -156,6 +158,11 @@ fn chunks(call: &Call<'_>, ask: &Ask, text: &str) -> Result<(u32, Vec<Chunk>), C
     if pieces.len() * attribute_bytes > MAX_ATTRIBUTE_COPIES_BYTES {
         return Err(CommandError::text(
             "ERR a document's attributes can have 67108864 bytes at most in all its chunks together",
+        ));
+    }
+    if pieces.iter().map(|piece| piece.end - piece.start).sum::<usize>() > MAX_CHUNKS_BYTES {
+        return Err(CommandError::text(
+            "ERR a document's chunks can have 67108864 bytes at most all together: use a smaller OVERLAP",
         ));
     }
     let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);

@@ -136,10 +136,15 @@ fn chosen(document: &Document, scores: &[f64], tokens: usize, count: usize) -> V
     order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
     let mut taken = vec![false; scores.len()];
     let (mut left, mut sections) = (tokens, 0);
+    // One may be missing between two: it was removed alone.
+    let follows = |at: usize| {
+        let numbers = document.spans.get(at.wrapping_sub(1)).zip(document.spans.get(at));
+        numbers.is_some_and(|(before, span)| before.number + 1 == span.number)
+    };
     for at in order {
         let size = document.spans[at].tokens as usize;
-        let before = at.checked_sub(1).is_some_and(|before| taken[before]);
-        let after = taken.get(at + 1).is_some_and(|&after| after);
+        let before = follows(at) && taken[at - 1];
+        let after = follows(at + 1) && taken[at + 1];
         if size > left || (sections == count && !before && !after) {
             continue;
         }
@@ -149,7 +154,7 @@ fn chosen(document: &Document, scores: &[f64], tokens: usize, count: usize) -> V
     }
     let mut found: Vec<Section> = Vec::new();
     for at in (0..taken.len()).filter(|&at| taken[at]) {
-        match found.last_mut().filter(|section| section.chunks.1 == at) {
+        match found.last_mut().filter(|section| section.chunks.1 == at && follows(at)) {
             Some(section) => {
                 section.chunks.1 = at + 1;
                 section.score = section.score.max(scores[at]);

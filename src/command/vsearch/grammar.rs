@@ -129,6 +129,13 @@ impl Ask {
         self.offset + self.count
     }
 
+    /// Elements that may be needed for them: of each document as many as are shown, within the bound of a pool.
+    fn wanted_rows(&self) -> usize {
+        let most = usize::try_from(MAX_POOL).unwrap_or(usize::MAX);
+        let top = self.group.as_ref().map_or(1, |group| group.top);
+        self.wanted().saturating_mul(top).min(most).max(self.wanted())
+    }
+
     /// How the clauses become one ranking; `None`: there is one, which keeps its scores.
     pub fn fusion(&self) -> Option<Fusion> {
         let default = (self.clauses.len() > 1).then_some(Fusion::Rrf { constant: DEFAULT_CONSTANT });
@@ -149,12 +156,12 @@ impl Ask {
     pub fn pool(&self) -> usize {
         let most = usize::try_from(MAX_POOL).unwrap_or(usize::MAX);
         let given = self.mmr.and_then(|(_, pool)| pool);
-        given.unwrap_or(self.wanted().saturating_mul(WINDOW_FACTOR).min(most)).max(self.wanted())
+        given.unwrap_or(self.wanted_rows().saturating_mul(WINDOW_FACTOR).min(most)).max(self.wanted())
     }
 
     /// Candidates RERANK scores again, which are at least those that are wanted; 0 without.
     pub fn depth(&self) -> usize {
-        self.rerank.as_ref().map_or(0, |(_, depth)| self.wanted().max(*depth))
+        self.rerank.as_ref().map_or(0, |(_, depth)| self.wanted_rows().max(*depth))
     }
 
     /// Candidates each clause gives.

@@ -23,13 +23,15 @@ impl Asked {
     /// The page of documents that is asked for. Their score is that of their best chunk, or the mean of the chunks shown; by the
     /// former they keep the order in which their first chunks are ranked.
     pub(super) fn grouped(&self, group: &Group, ranking: &Ranking) -> Result<Vec<Reply>, CommandError> {
-        let mut places: HashMap<(usize, &[u8]), usize> = HashMap::new();
+        let mut places: HashMap<(usize, bool, &[u8]), usize> = HashMap::new();
         let mut found: Vec<Found<'_>> = Vec::new();
         for one in &ranking.ranked {
             let (target, row) = one.candidate;
             let collection = &self.targets[target].collection;
-            let id = collection.document_of(row).map_or(collection.name(row), |(uri, _)| uri);
-            let place = *places.entry((target, id)).or_insert(found.len());
+            let document = collection.document_of(row);
+            let id = document.map_or(collection.name(row), |(uri, _)| uri);
+            // An element may have a document's name.
+            let place = *places.entry((target, document.is_some(), id)).or_insert(found.len());
             if place == found.len() {
                 found.push(Found { target, id, score: one.score, chunks: Vec::new() });
             }

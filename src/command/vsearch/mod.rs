@@ -29,7 +29,7 @@ use crate::embed::{Model, Role, Vector};
 use crate::metrics::EmbeddingUse;
 use crate::store::Store;
 use crate::store::executor::search_here;
-use crate::store::state::Key;
+use crate::store::state::{Key, NamespaceId};
 use crate::text::bm25::TextQuery;
 use crate::vector::Query;
 use grammar::{Ask, Clause, Source, What};
@@ -69,6 +69,7 @@ struct Asked {
     text: Option<Arc<str>>,
     /// Where texts that RERANK embeds are counted.
     payer: Arc<EmbeddingUse>,
+    namespace: NamespaceId,
 }
 
 /// A search of postings.
@@ -190,8 +191,8 @@ fn combined(
         }
         queries.push(of_clause);
     }
-    let payer = Arc::clone(&call.scope.payer);
-    let asked = Arc::new(Asked { ask, targets, shows_key, queries, dense, text, payer });
+    let (payer, namespace) = (Arc::clone(&call.scope.payer), call.scope.namespace);
+    let asked = Arc::new(Asked { ask, targets, shows_key, queries, dense, text, payer, namespace });
     Ok(Outcome::Combined(Box::new(Combined { asked, searches, lookups, rerank })))
 }
 

@@ -213,7 +213,13 @@ impl Asked {
             let text = self.collection(one.candidate).text(one.candidate.1)?;
             if let Some(text) = text.and_then(|text| std::str::from_utf8(text).ok()) {
                 let (model, payer) = (Arc::clone(model), Arc::clone(&self.payer));
-                texts.push(Text { model, role: role.clone(), text: text.into(), payer });
+                texts.push(Text {
+                    model,
+                    role: role.clone(),
+                    text: text.into(),
+                    payer,
+                    realm: self.namespace.0,
+                });
                 readable.push(one);
             }
         }
