@@ -370,3 +370,58 @@ fn many_searches_in_a_pipeline_are_answered_in_order() {
         assert_eq!(found, format!("e{at}"));
     }
 }
+
+/// spec of BM25: idf * tf / (tf + k1 * (1 - b + b * length / mean length)), idf = ln(1 + (N - df + 0.5) / (df + 0.5)).
+#[test]
+fn bm25_takes_its_parameters() {
+    let server = Server::start(&[]);
+    let mut client = server.connect_resp3();
+    client.check(&[
+        ("VCREATE k DIM 1 ANALYZER standard", "+OK"),
+        ("VADD k VALUES 1 1 x SETTEXT 'red red blue'", "#t"),
+        ("VADD k VALUES 1 1 y SETTEXT 'red green'", "#t"),
+        ("VADD k VALUES 1 1 z SETTEXT 'green green green green'", "#t"),
+    ]);
+    let idf = 1.6f64.ln();
+    for (k1, b) in [(1.2, 0.75), (2.0, 0.0), (1.0, 1.0), (0.0, 0.5)] {
+        let expected = |tf: f64, length: f64| idf * tf / (tf + k1 * (1.0 - b + b * length / 3.0));
+        let found = results(&mut client, &format!("MATCH red K1 {k1} B {b}"));
+        assert_eq!(found.len(), 2);
+        for (id, score) in found {
+            close(score, if id == "x" { expected(2.0, 3.0) } else { expected(1.0, 2.0) });
+        }
+    }
+}
+
+#[test]
+fn fusion_takes_its_constant_and_norm() {
+    let server = Server::start(&[]);
+    let mut client = server.connect_resp3();
+    load(&mut client, "k");
+    let (dense, text) = (results(&mut client, DENSE), results(&mut client, "MATCH fox"));
+    let place = |hits: &[(String, f64)], id: &str| hits.iter().position(|hit| hit.0 == id);
+    for (id, score) in results(&mut client, &format!("{DENSE} MATCH fox FUSE RRF CONSTANT 1")) {
+        let share = |at: Option<usize>| at.map_or(0.0, |at| 1.0 / (2.0 + at as f64));
+        close(score, share(place(&dense, &id)) + share(place(&text, &id)));
+    }
+    let norm = |hits: &[(String, f64)], id: &str| {
+        let count = hits.len() as f64;
+        let mean = hits.iter().map(|hit| hit.1).sum::<f64>() / count;
+        let sigma = (hits.iter().map(|hit| (hit.1 - mean).powi(2)).sum::<f64>() / count).sqrt();
+        place(hits, id).map_or(0.0, |at| (hits[at].1 - (mean - 3.0 * sigma)) / (6.0 * sigma))
+    };
+    for (id, score) in results(&mut client, &format!("{DENSE} MATCH fox FUSE LINEAR NORM DBSF")) {
+        close(score, norm(&dense, &id) + norm(&text, &id));
+    }
+}
+
+#[test]
+fn words_are_found_whatever_their_case_and_accents() {
+    let server = Server::start(&[]);
+    let mut client = server.connect_resp3();
+    client.check(&[("VADD k VALUES 1 1 a SETTEXT 'Un café à Zürich'", "#t")]);
+    for word in ["café", "CAFÉ", "zürich", "ZÜRICH"] {
+        assert_eq!(ids(&mut client, &format!("MATCH {word}")), "a", "{word}");
+    }
+    assert_eq!(ids(&mut client, "MATCH caf"), "");
+}

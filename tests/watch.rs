@@ -271,9 +271,11 @@ fn a_page_is_fetched_as_a_document() {
         match asked.path.as_str() {
             "/page" => answer("200 OK", &[("content-type", "text/html; charset=utf-8")], html.as_bytes()),
             "/moved" => answer("302 Found", &[("location", "/page")], b""),
-            "/latin" => {
-                answer("200 OK", &[("content-type", "text/plain; charset=ISO-8859-1")], b"caf\xe9 ship")
-            }
+            "/latin" => answer(
+                "200 OK",
+                &[("content-type", "text/plain; charset=ISO-8859-1")],
+                b"caf\xe9 ship \x93now\x94",
+            ),
             "/image" => answer("200 OK", &[("content-type", "image/png")], b"x"),
             "/large" => answer("200 OK", &[("content-type", "text/plain")], &vec![b'x'; (16 << 20) + 1]),
             _ => answer("404 Not Found", &[], b""),
@@ -295,7 +297,7 @@ fn a_page_is_fetched_as_a_document() {
     let found = documents(&mut client).unwrap();
     assert_eq!(
         (found["moved"].as_str(), found["latin"].as_str()),
-        ("# Ships\n\nA ship & its crew.\n", "café ship")
+        ("# Ships\n\nA ship & its crew.\n", "café ship “now”")
     );
     assert_eq!(fetch("/page", &["--print"]), (true, "# Ships\n\nA ship & its crew.\n".to_owned()));
     for (path, reason) in [

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
-use vecdis::collection::{AttributeChange, Attributes, Collection, GraphWish, Params, RowId, TextChange, live_offsets};
+use vecdis::collection::{
+    AttributeChange, Attributes, Collection, GraphWish, Params, RowId, TextChange, live_offsets,
+};
 use vecdis::store::change::{Change, begin_payload};
 use vecdis::store::state::{Key, NamespaceId, Snapshot, State};
 use vecdis::vector::{Layout, Metric, Quantization};

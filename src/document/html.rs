@@ -6,6 +6,9 @@ use html5gum::{StartTag, Token, Tokenizer};
 
 /// Elements whose content is not shown.
 const HIDDEN: [&[u8]; 7] = [b"script", b"style", b"noscript", b"template", b"svg", b"head", b"iframe"];
+/// What may stand in a head. A noscript or template there is not shown either.
+const OF_HEADS: [&[u8]; 9] =
+    [b"head", b"title", b"meta", b"link", b"base", b"script", b"style", b"noscript", b"template"];
 /// Elements that begin a paragraph of their own.
 const BLOCKS: [&[u8]; 20] = [
     b"p",
@@ -76,8 +79,8 @@ impl Writer {
         if let Some((hidden, depth)) = &mut self.hidden {
             *depth += usize::from(hidden == name && !tag.self_closing);
             self.in_title |= hidden == b"head" && name == b"title";
-            // A page that does not close its head.
-            if !(hidden == b"head" && name == b"body") {
+            // The end of a head may be left out: what does not belong there ends it.
+            if hidden != b"head" || OF_HEADS.contains(&name) {
                 return;
             }
             self.hidden = None;
@@ -261,6 +264,7 @@ mod tests {
         assert_eq!(to_markdown("<title>T</title><h1>H</h1>x"), "# H\n\nx\n");
         assert_eq!(to_markdown("a<b>b</b>c <i>d</i>\n e"), "abc d e\n");
         assert_eq!(to_markdown("<head><title>T</title><body>x"), "# T\n\nx\n");
+        assert_eq!(to_markdown("<head><title>T</title><meta name=a><p>x<script>y</script>"), "# T\n\nx\n");
         assert_eq!(to_markdown("</ul></li></pre>x<p><h1></h1>y<pre>z"), "x\n\ny\n\n```\nz\n```\n");
         assert_eq!(to_markdown(""), "\n");
         assert_eq!(to_markdown("<svg><svg></svg>a</svg>b"), "b\n");

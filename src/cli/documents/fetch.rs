@@ -89,11 +89,20 @@ fn page(url: &str) -> Result<(&'static str, String), CliError> {
     })
 }
 
-/// The text of a page's bytes: Latin-1 where the page says so, else UTF-8.
+/// The characters 0x80 to 0x9f of windows-1252, which pages that say Latin-1 mean as well (WHATWG Encoding Standard).
+const WINDOWS_1252: &str = "\u{20ac}\u{81}\u{201a}\u{192}\u{201e}\u{2026}\u{2020}\u{2021}\u{2c6}\u{2030}\u{160}\u{2039}\u{152}\u{8d}\u{17d}\u{8f}\
+    \u{90}\u{2018}\u{2019}\u{201c}\u{201d}\u{2022}\u{2013}\u{2014}\u{2dc}\u{2122}\u{161}\u{203a}\u{153}\u{9d}\u{17e}\u{178}";
+
+/// The text of a page's bytes: windows-1252 where the page says so, else UTF-8.
 fn decoded(bytes: &[u8], content_type: &str) -> String {
     let is_latin = ["iso-8859-1", "latin1", "windows-1252"].iter().any(|name| content_type.contains(name));
     match is_latin {
-        true => bytes.iter().map(|&byte| char::from(byte)).collect(),
+        true => bytes.iter().map(|&byte| of_windows_1252(byte)).collect(),
         false => String::from_utf8_lossy(bytes).into_owned(),
     }
+}
+
+fn of_windows_1252(byte: u8) -> char {
+    let special = byte.checked_sub(0x80).and_then(|at| WINDOWS_1252.chars().nth(usize::from(at)));
+    special.unwrap_or(char::from(byte))
 }
