@@ -16,6 +16,8 @@ use common::{Client, Model, Rng, Server, Value, command, fp32, words};
 const ROUNDS: usize = 6;
 /// Rounds after which a new folder is begun: what is replaced stays in the data.
 const FOLDER_ROUNDS: usize = 10;
+/// Those of them in which nothing is compacted.
+const GROWING_ROUNDS: usize = 5;
 const WRITERS: usize = 8;
 /// Elements of each writer.
 const ELEMENTS: usize = 60;
@@ -131,8 +133,15 @@ fn whenever_the_server_is_killed_nothing_acknowledged_is_lost() {
         }
         // A small log leads to checkpoints by itself as well.
         let policy = POLICIES[round % POLICIES.len()];
-        let options = ["--appendfsync", policy, "--auto-aof-rewrite-min-size", "4mb"];
-        let server = Server::start_in(folder.path(), &options);
+        // Without compaction chunks grow until a checkpoint seals them; then they are compacted.
+        let compaction = if round % FOLDER_ROUNDS < GROWING_ROUNDS { "0" } else { "20" };
+        let options = [
+            ["--appendfsync", policy],
+            ["--auto-aof-rewrite-min-size", "4mb"],
+            ["--compaction-percentage", compaction],
+        ];
+        let options = options.as_flattened();
+        let server = Server::start_in(folder.path(), options);
         let killed = AtomicBool::new(false);
         std::thread::scope(|scope| {
             for writer in &mut writers {
@@ -147,7 +156,7 @@ fn whenever_the_server_is_killed_nothing_acknowledged_is_lost() {
         });
         server.wait();
         kill_while_starting(folder.path(), &mut rng);
-        let server = Server::start_in(folder.path(), &options);
+        let server = Server::start_in(folder.path(), options);
         let mut client = server.connect();
         writers.iter_mut().for_each(|writer| writer.check(&mut client));
         check_searches(&mut client, &writers, &mut rng);
@@ -164,4 +173,5 @@ fn whenever_the_server_is_killed_nothing_acknowledged_is_lost() {
         "{rounds} rounds: {acknowledged} acknowledged, {checkpoints} checkpoints asked for, at most {chunks} chunks"
     );
     assert!(acknowledged > 0 && checkpoints > 0);
+    assert!(chunks > 0 || rounds < FOLDER_ROUNDS, "chunks are sealed");
 }

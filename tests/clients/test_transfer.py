@@ -1,11 +1,12 @@
 """`vecdis import` and `export` with a real Redis 8: there and back again.
 
-Needs one ($REDIS8_PORT; it will be emptied); without it the test is skipped.
+Needs one ($REDIS8_PORT; it will be emptied); without it the test is skipped. VECDIS_MOVE_ELEMENTS says how many elements move.
 """
 
 import json
 import os
 import subprocess
+import time
 
 import numpy as np
 import pytest
@@ -13,12 +14,14 @@ import redis
 
 from support import HOST, binary
 
-COUNT, DIMS = 3000, 48
+COUNT, DIMS = int(os.environ.get("VECDIS_MOVE_ELEMENTS", "3000")), 48
 
 
 def run(*arguments):
+    begin = time.perf_counter()
     done = subprocess.run([binary(), *map(str, arguments)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+    print(f"{arguments[0]}: {COUNT / (time.perf_counter() - begin):.0f} elements a second")
     return done.stdout
 
 
