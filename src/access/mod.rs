@@ -469,7 +469,8 @@ impl Tables {
 
 /// What the store has of a user, with what has been noted since.
 fn newer(before: &UserRecord, record: &Arc<UserRecord>) -> Arc<UserRecord> {
-    if before.usage.commands <= record.usage.commands && before.usage.texts <= record.usage.texts {
+    let counts = |usage: &Usage| [usage.commands, usage.texts, usage.tokens];
+    if counts(&before.usage).iter().zip(counts(&record.usage)).all(|(before, now)| *before <= now) {
         return Arc::clone(record);
     }
     Arc::new(UserRecord { usage: before.usage, ..UserRecord::clone(record) })

@@ -251,7 +251,7 @@ impl Quota {
         self,
         view: &Snapshot,
         namespace: NamespaceId,
-        collection: Option<&Collection>,
+        collection: Option<&Arc<Collection>>,
         dim: usize,
         elements: impl Iterator<Item = &'a [u8]>,
     ) -> Result<(), CommandError> {

@@ -76,6 +76,11 @@ impl Reply {
         Self::Bulk(Bytes::from_static(text.as_bytes()))
     }
 
+    /// A map from names to replies.
+    pub fn fields(fields: impl IntoIterator<Item = (&'static str, Self)>) -> Self {
+        Self::Map(fields.into_iter().map(|(name, value)| (Self::text(name), value)).collect())
+    }
+
     /// Whether this is an error reply (errors inside arrays do not count).
     pub const fn is_error(&self) -> bool {
         matches!(self, Self::Error(_))

@@ -138,9 +138,7 @@ impl CommandSpec {
             return Vec::new();
         }
         let access = if self.flags.contains(&"write") { ["RW", "update"] } else { ["RO", "access"] };
-        let map = |fields: Vec<(&'static str, Reply)>| {
-            Reply::Map(fields.into_iter().map(|(name, value)| (Reply::text(name), value)).collect())
-        };
+        let map = |fields: Vec<(&'static str, Reply)>| Reply::fields(fields);
         let index = map(vec![("index", Reply::Integer(first))]);
         let last = if last < 0 { last } else { last - first };
         let range = vec![

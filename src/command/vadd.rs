@@ -336,7 +336,7 @@ fn write(
     }
     let Add { vector, element, attributes, text, sparse, expires_ms, model, .. } = add;
     let (view, elements) = (txn.view(), std::iter::once(&element[..]));
-    quota.admit(view, namespace, view.get(namespace, &key).map(|known| &**known), vector.len(), elements)?;
+    quota.admit(view, namespace, view.get(namespace, &key), vector.len(), elements)?;
     let attributes = stored(txn, namespace, &key, &element, attributes);
     let sparse = sparse.map(|sparse| Change::SetSparse {
         namespace,

@@ -206,8 +206,8 @@ pub(super) fn vmadd(call: &Call<'_>) -> Result<WriteOp, CommandError> {
             params = known;
         }
         let elements = rows.iter().map(|row| &row.element[..]);
-        let (view, known) = (txn.view(), txn.view().get(namespace, &key).map(|known| &**known));
-        if let Err(error) = quota.admit(view, namespace, known, dim, elements) {
+        let view = txn.view();
+        if let Err(error) = quota.admit(view, namespace, view.get(namespace, &key), dim, elements) {
             return error.into();
         }
         let mut added = 0;

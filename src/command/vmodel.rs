@@ -100,7 +100,7 @@ fn describe(model: &Model, default: &str) -> Reply {
         ("loaded", Reply::Boolean(model.is_loaded())),
         ("default", Reply::Boolean(model.id.name == default)),
     ];
-    Reply::Map(fields.into_iter().map(|(name, value)| (Reply::text(name), value)).collect())
+    Reply::fields(fields)
 }
 
 fn load(context: &Context, name: &str) -> Result<Reply, CommandError> {
@@ -152,7 +152,7 @@ fn bench(context: &Context, name: &str) -> Result<Reply, CommandError> {
         ("ms-per-text", Reply::Double(seconds * 1000.0 / texts)),
         ("contrast", Reply::Double(contrast(&vectors))),
     ];
-    Ok(Reply::Map(fields.into_iter().map(|(name, value)| (Reply::text(name), value)).collect()))
+    Ok(Reply::fields(fields))
 }
 
 /// Mean cosine of the sentences of a pair minus that of sentences of different pairs.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::arguments::{Arguments, Subcommand};
 use super::super::remote::Place;
 use super::super::{CliError, print};
-use super::{Document, Documents, Kept, MAX_DOCUMENT_BYTES};
+use super::{Document, Documents, Kept, MAX_DOCUMENT_BYTES, splitting};
 use crate::document::html::to_markdown;
 
 /// Longest wait for a connection, and for the whole page.
@@ -43,14 +43,8 @@ fn fetch(arguments: &Arguments) -> Result<ExitCode, CliError> {
     if arguments.has("--print") {
         return print(&text);
     }
-    let mut options = Vec::new();
-    for (name, option) in [("--chunk", "CHUNK"), ("--overlap", "OVERLAP")] {
-        if let Some(value) = arguments.value(name) {
-            options.extend([option.to_owned(), value.to_owned()]);
-        }
-    }
     let place = Place::parse(arguments.value("--server").unwrap_or_default())?;
-    let mut documents = Documents::open(&place, key, options)?;
+    let mut documents = Documents::open(&place, key, splitting(arguments))?;
     let uri = arguments.value("--uri").unwrap_or(url).to_owned();
     match documents.keep(&[Document { uri: uri.clone(), kind, text, attributes: None }])?.pop() {
         Some(Kept::Yes(chunks)) => print(&format!("{key}: {uri} is a document of {chunks} chunks\n")),

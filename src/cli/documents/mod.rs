@@ -9,6 +9,7 @@ pub(super) use folder::kind;
 pub(super) use watch::SUBCOMMAND as WATCH;
 
 use super::CliError;
+use super::arguments::Arguments;
 use super::client::{BytesFrame, Client, Command};
 use super::remote::{Place, bulk};
 
@@ -45,6 +46,13 @@ pub enum Kept {
     Never(String),
     /// The server refused for now.
     NotNow(String),
+}
+
+/// How documents are split, as VDOC ADD takes it.
+fn splitting(arguments: &Arguments) -> Vec<String> {
+    let given = [("--chunk", "CHUNK"), ("--overlap", "OVERLAP")].into_iter();
+    let given = given.filter_map(|(name, option)| Some([option, arguments.value(name)?]));
+    given.flatten().map(str::to_owned).collect()
 }
 
 /// The documents of a collection on a server.

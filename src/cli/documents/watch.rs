@@ -15,7 +15,7 @@ use super::super::interrupt::Interrupt;
 use super::super::remote::Place;
 use super::super::{CliError, print};
 use super::folder::{FileMet, Unreadable, kind, read, scan};
-use super::{Document, Documents, Kept};
+use super::{Document, Documents, Kept, splitting};
 
 /// Documents sent together, at most, and their bytes, about.
 const BATCH_DOCUMENTS: usize = 64;
@@ -88,19 +88,13 @@ struct Watch {
 }
 
 fn watch(arguments: &Arguments) -> Result<ExitCode, CliError> {
-    let mut options = Vec::new();
-    for (name, option) in [("--chunk", "CHUNK"), ("--overlap", "OVERLAP")] {
-        if let Some(value) = arguments.value(name) {
-            options.extend([option.to_owned(), value.to_owned()]);
-        }
-    }
     let interval_ms = arguments.number("--interval-ms", DEFAULT_INTERVAL_MS, 1, MAX_INTERVAL_MS)?;
     let mut watch = Watch {
         place: Place::parse(arguments.value("--server").unwrap_or_default())?,
         key: arguments.word(1).to_owned(),
         folder: arguments.path(0),
         prefix: arguments.value("--prefix").unwrap_or_default().to_owned(),
-        options,
+        options: splitting(arguments),
         once: arguments.has("--once"),
         interrupt: Interrupt::watch(),
         known: BTreeMap::new(),
@@ -208,7 +202,10 @@ impl Watch {
         let gone: Vec<String> = gone.into_iter().cloned().collect();
         let uris: Vec<String> = gone.iter().map(|name| format!("{}{name}", self.prefix)).collect();
         let mut round = Round { removed: documents.remove(&uris)?, ..Round::default() };
-        gone.iter().for_each(|name| drop(self.known.remove(name)));
+        for name in &gone {
+            self.known.remove(name);
+            self.refused.remove(name);
+        }
         let changed = self
             .last
             .iter()

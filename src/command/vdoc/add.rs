@@ -228,8 +228,7 @@ fn write(
     let names: Vec<Bytes> =
         elements.iter().map(|element| chunk_name(uri, element.chunk.span.number).into()).collect();
     let (view, wanted) = (txn.view(), names.iter().map(|name| &name[..]));
-    let known = view.get(namespace, key).map(|known| &**known);
-    quota.admit(view, namespace, known, model.dims, wanted)?;
+    quota.admit(view, namespace, view.get(namespace, key), model.dims, wanted)?;
     if old.is_some() {
         forget(txn, namespace, key, uri);
     }

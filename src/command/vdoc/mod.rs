@@ -40,10 +40,6 @@ fn document<'a>(call: &Call<'a>) -> Option<(&'a Arc<Collection>, &'a Arc<Documen
     Some((collection, collection.documents().get(call.request.arg(3))?))
 }
 
-fn map(fields: Vec<(&'static str, Reply)>) -> Reply {
-    Reply::Map(fields.into_iter().map(|(name, value)| (Reply::text(name), value)).collect())
-}
-
 /// `VDOC GET key uri [CHUNKS]`: what is known of a document; with CHUNKS its chunks too.
 pub(super) fn get(call: &Call<'_>) -> Result<Outcome, CommandError> {
     let chunks = match (call.request.get(4), call.request.len()) {
@@ -68,7 +64,7 @@ pub(super) fn get(call: &Call<'_>) -> Result<Outcome, CommandError> {
             let name = chunk_name(call.request.arg(3), span.number);
             // An element that has gone takes its place in the table with it: then the version is too old.
             let row = row_of(collection, &name)?.ok_or(CommandError::Stale)?;
-            replies.push(map(vec![
+            replies.push(Reply::fields(vec![
                 ("id", Reply::bulk(&name)),
                 ("start", Reply::integer(span.start)),
                 ("end", Reply::integer(span.end)),
@@ -78,7 +74,7 @@ pub(super) fn get(call: &Call<'_>) -> Result<Outcome, CommandError> {
         }
         fields.push(("chunks", Reply::Array(replies)));
     }
-    Ok(Outcome::Reply(map(fields)))
+    Ok(Outcome::Reply(Reply::fields(fields)))
 }
 
 /// `VDOC LIST key cursor [COUNT n]`: a document that is there all the time is given once.

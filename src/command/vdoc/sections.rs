@@ -8,7 +8,7 @@ use super::super::text::text_argument;
 use super::super::vectors::row_of;
 use super::super::vsim::fit;
 use super::super::{Call, CommandError, Outcome, unexpected};
-use super::{document, map};
+use super::document;
 use crate::collection::Collection;
 use crate::collection::documents::{Document, Span, chunk_name};
 use crate::document::{Settings, split};
@@ -72,7 +72,10 @@ pub(in super::super) fn sections(call: &Call<'_>) -> Result<Outcome, CommandErro
         total = tokens;
         shown.push(shown_section(&[span], visible(scores[best]), tokens, text.as_bytes()));
     }
-    Ok(Outcome::Reply(map(vec![("sections", Reply::Array(shown)), ("tokens", Reply::integer(total))])))
+    Ok(Outcome::Reply(Reply::fields(vec![
+        ("sections", Reply::Array(shown)),
+        ("tokens", Reply::integer(total)),
+    ])))
 }
 
 fn parse(call: &Call<'_>) -> Result<Ask, CommandError> {
@@ -200,7 +203,7 @@ fn beginning(
 
 fn shown_section(spans: &[Span], score: f64, tokens: usize, text: &[u8]) -> Reply {
     let (first, last) = (spans.first(), spans.last());
-    map(vec![
+    Reply::fields(vec![
         ("start", Reply::integer(first.map_or(0, |span| span.start))),
         ("end", Reply::integer(last.map_or(0, |span| span.end))),
         ("score", Reply::Double(score)),

@@ -9,10 +9,6 @@ use crate::collection::text_search::Segments;
 use crate::command::CommandError;
 use crate::command::reply::Reply;
 
-pub(super) fn map(fields: Vec<(&'static str, Reply)>) -> Reply {
-    Reply::Map(fields.into_iter().map(|(name, value)| (Reply::text(name), value)).collect())
-}
-
 impl Asked {
     /// The page of results that is asked for.
     pub(super) fn reply(&self, mut ranking: Ranking, times: &Times) -> Result<Reply, CommandError> {
@@ -24,7 +20,7 @@ impl Asked {
         if self.ask.explain {
             fields.push(("plan", self.plan(&ranking, times)));
         }
-        Ok(map(fields))
+        Ok(Reply::fields(fields))
     }
 
     fn results(&self, ranking: &mut Ranking) -> Result<Vec<Reply>, CommandError> {
@@ -37,7 +33,7 @@ impl Asked {
             if self.ask.explain {
                 fields.push(("explain", self.explain(one, ranking)?));
             }
-            results.push(map(fields));
+            results.push(Reply::fields(fields));
         }
         Ok(results)
     }
@@ -82,7 +78,7 @@ impl Asked {
             if let What::Match { .. } = clause.what {
                 fields.push(("terms", self.terms(at, one.candidate)?));
             }
-            clauses.push(map(fields));
+            clauses.push(Reply::fields(fields));
         }
         let mut fields = vec![("clauses", Reply::Array(clauses)), ("fused", Reply::Double(one.fused))];
         if one.boost != 0.0 {
@@ -91,7 +87,7 @@ impl Asked {
         if let Some(score) = one.reranked {
             fields.push(("rerank", Reply::Double(score)));
         }
-        Ok(map(fields))
+        Ok(Reply::fields(fields))
     }
 
     /// The terms of a MATCH clause that an element has.
@@ -129,7 +125,7 @@ impl Asked {
                 fields.push(("passing", Reply::integer(passing.sum::<usize>())));
             }
             fields.push(("candidates", Reply::integer(ranking.clauses[at].len())));
-            map(fields)
+            Reply::fields(fields)
         };
         self.ask.clauses.iter().enumerate().map(clause).collect()
     }
@@ -150,7 +146,7 @@ impl Asked {
             ("candidates", Reply::integer(ranking.candidates)),
         ];
         fields.extend(times.steps.iter().map(|(step, us)| (*step, Reply::integer(*us))));
-        map(fields)
+        Reply::fields(fields)
     }
 }
 

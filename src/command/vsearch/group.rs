@@ -2,9 +2,9 @@
 
 use hashbrown::HashMap;
 
+use super::Asked;
 use super::grammar::Group;
 use super::rank::{Ranked, Ranking};
-use super::{Asked, answer};
 use crate::command::CommandError;
 use crate::command::reply::Reply;
 
@@ -64,7 +64,7 @@ impl Asked {
             if self.ask.explain {
                 fields.push(("explain", self.explain(one, ranking)?));
             }
-            chunks.push(answer::map(fields));
+            chunks.push(Reply::fields(fields));
         }
         let mut fields =
             vec![("id", Reply::bulk(found.id)), ("score", Reply::Double(self.shown(found.score)))];
@@ -72,6 +72,6 @@ impl Asked {
             fields.push(("key", Reply::bulk(self.targets[found.target].key.name())));
         }
         fields.push(("chunks", Reply::Array(chunks)));
-        Ok(answer::map(fields))
+        Ok(Reply::fields(fields))
     }
 }
