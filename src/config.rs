@@ -20,7 +20,7 @@ use crate::glob;
 
 pub use options::{ConfigOption, OPTIONS};
 pub use values::{
-    BindAddress, Fsync, LogFormat, LogLevel, Secret, Supervised, TlsAuthClients, is_model_name,
+    BindAddress, Fsync, LogFormat, LogLevel, OutputLimit, Secret, Supervised, TlsAuthClients, is_model_name,
 };
 
 /// Longest part of a bad value that an error message repeats, in characters.
@@ -46,6 +46,8 @@ pub struct Config {
     pub timeout_s: u64,
     pub tcp_keepalive_s: u64,
     pub maxclients: usize,
+    pub client_output_buffer_limit: OutputLimit,
+    pub maxmemory_clients_bytes: u64,
     pub requirepass: Secret,
     pub aclfile: PathBuf,
     pub users: Vec<Secret>,
@@ -160,6 +162,8 @@ impl Default for Config {
             timeout_s: 0,
             tcp_keepalive_s: 0,
             maxclients: 0,
+            client_output_buffer_limit: OutputLimit::default(),
+            maxmemory_clients_bytes: 0,
             requirepass: Secret::default(),
             aclfile: PathBuf::new(),
             users: Vec::new(),

@@ -398,6 +398,8 @@ const SETTABLE: &[(&str, &str, &str)] = &[
     ("timeout", "3600", "3600"),
     ("tcp-keepalive", "60", "60"),
     ("maxclients", "500", "500"),
+    ("client-output-buffer-limit", "normal 1mb 1kb 5", "normal 1048576 1024 5"),
+    ("maxmemory-clients", "2gb", "2147483648"),
     ("requirepass", "secret", "(hidden)"),
     ("protected-mode", "no", "no"),
     ("tls-cert-file", "/x", "/x"),

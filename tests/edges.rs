@@ -7,7 +7,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Command, Server, Value, command, fp32, vadd, words};
+use common::{Command, Server, Value, WAIT_MAX, command, encode, fp32, vadd, words};
 
 fn used_memory(server: &Server) -> f64 {
     std::thread::sleep(Duration::from_millis(300));
@@ -151,6 +151,43 @@ fn info_counts_keys_that_expire() {
     let mut client = server.connect();
     client.check(&[("VADD k VALUES 1 1 a", ":1"), ("EXPIRE k 1000", ":1")]);
     assert!(client.ask("INFO keyspace").contains("keys=1,expires=1"), "{}", client.ask("INFO keyspace"));
+}
+
+/// Writes look at their key too, but only readers count, as in Redis.
+#[test]
+fn info_counts_keys_that_were_found_and_missed() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    client.check(&[("VADD k VALUES 1 1 a", ":1"), ("VCARD k", ":1"), ("VCARD none", ":0")]);
+    client.check(&[("EXISTS k none k", ":2"), ("VSEARCH k VECTOR ELE a LIMIT 0 0", "[results []]")]);
+    client.ask("VSIM k TEXT word");
+    let stats = client.ask("INFO stats");
+    assert!(stats.contains("keyspace_hits:5\r\nkeyspace_misses:2"), "{stats}");
+}
+
+/// admin.rs
+#[test]
+fn clients_that_leave_more_unread_than_the_limit_are_disconnected() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    let long = command(&["ECHO", &"x".repeat(200 << 10)]);
+    let mut bytes = Vec::new();
+    encode(&long, &mut bytes);
+    client.check(&[("CONFIG SET client-output-buffer-limit 'normal 100kb 0 0'", "+OK"), ("PING", "+PONG")]);
+    let mut over = server.connect();
+    over.send(&bytes);
+    assert!(over.is_closed());
+    client.check(&[("CONFIG SET client-output-buffer-limit 'normal 0 100kb 1'", "+OK")]);
+    let mut slow = server.connect();
+    assert_eq!(slow.call(&long).text().len(), 200 << 10, "who reads is served");
+    // More than the system keeps for a socket.
+    slow.send(&bytes.repeat(100));
+    let begin = std::time::Instant::now();
+    while client.ask("CLIENT LIST").lines().count() > 1 {
+        assert!(begin.elapsed() < WAIT_MAX);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert!(client.ask("INFO stats").contains("client_output_buffer_limit_disconnections:2"));
 }
 
 /// keys.rs

@@ -100,6 +100,14 @@ fn a_graph_that_is_asked_for_answers_searches_and_finds_nearly_all() {
     assert_eq!(plan("FILTER .n<7", &mut client), ("masked scan".to_owned(), 7));
     let stats = client.call(&words("INFO")).text();
     assert!(stats.contains("graph_builds:1") && stats.contains("graph_unlinked_rows:0"), "{stats}");
+    client.check(&[("CONFIG RESETSTAT", "+OK")]);
+    for options in ["", "", "TRUTH", "FILTER .n<7"] {
+        client.call(&words(&format!("VSIM k ELE e1 {options}")));
+    }
+    let stats = client.call(&words("INFO vectors")).text();
+    for line in ["searches:4", "plan_graph:2", "plan_proof:1", "plan_masked_scan:1", "plan_scan:0"] {
+        assert!(stats.contains(&format!("{line}\r\n")), "{line} in {stats}");
+    }
 }
 
 #[test]

@@ -74,6 +74,8 @@ fn prometheus_gets_counters_and_histograms() {
     assert_eq!(values["vecdis_elements"], 20.0);
     assert_eq!(values["vecdis_connected_clients"], 1.0);
     assert_eq!(values["vecdis_searches_total"], 1.0);
+    assert_eq!(values["vecdis_plans_total{plan=\"scan\"}"], 1.0);
+    assert_eq!(values["vecdis_keyspace_hits_total"], 1.0);
     assert_eq!(values["vecdis_errors_total{code=\"ERR\"}"], 1.0);
     assert_eq!(values["vecdis_command_rejections_total{command=\"vcard\"}"], 1.0);
     assert_eq!(values["vecdis_command_duration_seconds_count{command=\"vadd\"}"], 20.0);

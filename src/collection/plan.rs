@@ -3,6 +3,8 @@
 //! Both ways have a cost in nanoseconds, from constants that were measured (Zen 4, one thread, codes of 128 to 768 bytes, by
 //! `benches/graph`, also with `filters`); what counts is their ratio, which differs less between machines than they do.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::IndexKind;
 use super::index::Tuning;
 use super::search::SearchRequest;
@@ -41,6 +43,9 @@ pub enum Plan {
 }
 
 impl Plan {
+    /// All, each at its own number.
+    pub const ALL: [Self; 4] = [Self::Scan, Self::MaskedScan, Self::Graph, Self::Proof];
+
     /// Of a search that scans.
     pub(super) fn of_scan(request: &SearchRequest) -> Self {
         match (request.exact, &request.filter) {
@@ -58,6 +63,23 @@ impl Plan {
             Self::Graph => "graph",
             Self::Proof => "proof",
         }
+    }
+}
+
+/// How the searches of a pass were answered.
+#[derive(Default)]
+pub struct Plans {
+    /// Searches by plan, in the order of [`Plan::ALL`].
+    pub answered: [AtomicUsize; Plan::ALL.len()],
+    /// Walks that were given up for a scan: fewer of the rows met were wanted than the search asked for.
+    pub given_up: AtomicUsize,
+}
+
+impl Plans {
+    /// Notes how a search was answered.
+    pub(super) fn note(&self, request: &SearchRequest, plan: Plan) {
+        request.note(plan);
+        self.answered[plan as usize].fetch_add(1, Ordering::Relaxed);
     }
 }
 

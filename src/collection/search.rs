@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::filter::Filter;
 use super::found::Found;
-use super::plan::Plan;
+use super::plan::{Plan, Plans};
 use super::scan::{Scratch, scan};
-use super::walk::{self, Walks};
+use super::walk;
 use super::{Chunk, Collection, CollectionError, RowId, Rows};
 use crate::vector::Query;
 
@@ -105,7 +105,7 @@ pub struct Pass {
     parts: Vec<Part>,
     next: AtomicUsize,
     merged: Mutex<Merged>,
-    walks: Walks,
+    plans: Plans,
 }
 
 #[derive(Default)]
@@ -127,10 +127,11 @@ impl Pass {
         let scanning = ordered.iter().filter(|(walks, ..)| !walks).count();
         let (order, requests): (Vec<usize>, Vec<_>) =
             ordered.into_iter().map(|(_, at, request)| (at, request)).unzip();
-        requests[..scanning].iter().for_each(|request| request.note(Plan::of_scan(request)));
+        let plans = Plans::default();
+        requests[..scanning].iter().for_each(|request| plans.note(request, Plan::of_scan(request)));
         let parts = parts(&requests[..scanning]);
         let (next, merged) = (AtomicUsize::new(0), Mutex::default());
-        Self { requests, order, scanning, parts, next, merged, walks: Walks::default() }
+        Self { requests, order, scanning, parts, next, merged, plans }
     }
 
     /// Searches it answers.
@@ -148,9 +149,9 @@ impl Pass {
         self.next.load(Ordering::Relaxed) < self.parts()
     }
 
-    /// How the searches that did not share a scan have fared.
-    pub fn walks(&self) -> &Walks {
-        &self.walks
+    /// How its searches were answered; all of them once the pass has ended.
+    pub fn plans(&self) -> &Plans {
+        &self.plans
     }
 
     /// Works on parts until none is left. Gives the answers to whoever ends the pass, and only to that one.
@@ -186,7 +187,7 @@ impl Pass {
             if let Some(part) = self.parts.get(at) {
                 scan(part, &self.requests[..self.scanning], &mut found[..self.scanning], &mut scratch);
             } else if let Some(request) = self.requests.get(self.scanning + at - self.parts.len()) {
-                found[self.scanning + at - self.parts.len()] = walk::walk(request, &self.walks, &mut scratch);
+                found[self.scanning + at - self.parts.len()] = walk::walk(request, &self.plans, &mut scratch);
             } else {
                 return (found, done);
             }

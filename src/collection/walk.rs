@@ -2,12 +2,12 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::RowId;
 use super::found::Found;
 use super::index::{Cover, Covered, Pages, Tuning};
-use super::plan::{Plan, Scope, candidates};
+use super::plan::{Plan, Plans, Scope, candidates};
 use super::scan::{Scratch, scan, scan_masked};
 use super::search::{Part, SearchRequest, mask_of, parts};
 use crate::graph;
@@ -20,15 +20,6 @@ const MIN_RESCORED: usize = 20;
 const GUARDED_ROWS: usize = 400;
 /// It is in vain if this many times fewer of the rows met pass than of all.
 const LEAST_PART: f64 = 3.0;
-
-/// How the searches that were planned as walks have fared.
-#[derive(Default)]
-pub struct Walks {
-    /// Answered by the graph.
-    pub answered: AtomicUsize,
-    /// Given up for a scan: fewer of the rows met were wanted than the search asked for.
-    pub given_up: AtomicUsize,
-}
 
 thread_local! {
     /// A thread's memory for walks.
@@ -59,10 +50,10 @@ fn scope(request: &SearchRequest, shared: usize) -> Scope {
 }
 
 /// Answers one search by itself.
-pub(super) fn walk(request: &SearchRequest, walks: &Walks, scratch: &mut Scratch) -> Found {
+pub(super) fn walk(request: &SearchRequest, plans: &Plans, scratch: &mut Scratch) -> Found {
     let mut found = Found::new(request);
     let Some((graph, tuning)) = usable(request) else {
-        request.note(Plan::of_scan(request));
+        plans.note(request, Plan::of_scan(request));
         let requests = std::slice::from_ref(request);
         let found_by_all = std::slice::from_mut(&mut found);
         parts(requests).iter().for_each(|part| scan(part, requests, found_by_all, scratch));
@@ -70,8 +61,8 @@ pub(super) fn walk(request: &SearchRequest, walks: &Walks, scratch: &mut Scratch
     };
     let pages = graph.pages();
     let cover = pages.cover(&request.collection, |chunk, rows| mask_of(chunk, request, 0, rows));
-    if !by_graph(request, (&graph, &pages), &tuning, &cover, &mut found, walks) {
-        request.note(Plan::of_scan(request));
+    if !by_graph(request, (&graph, &pages), &tuning, &cover, &mut found, plans) {
+        plans.note(request, Plan::of_scan(request));
         scan_covered(request, &cover, &mut found, scratch);
     }
     scan_rest(request, &cover, &mut found, scratch);
@@ -85,7 +76,7 @@ fn by_graph(
     tuning: &Tuning,
     cover: &Cover<'_>,
     found: &mut Found,
-    walks: &Walks,
+    plans: &Plans,
 ) -> bool {
     let collection = &request.collection;
     let rows = cover.rows();
@@ -102,11 +93,11 @@ fn by_graph(
     let enough = !guard.in_vain && good.len() >= request.count.min(matching);
     if enough {
         good.iter().for_each(|&(score, row)| found.best.push(score, row.0));
-        request.note(Plan::Graph);
+        plans.note(request, Plan::Graph);
         collection.index.searches.fetch_add(1, Ordering::Relaxed);
+    } else {
+        plans.given_up.fetch_add(1, Ordering::Relaxed);
     }
-    let counter = if enough { &walks.answered } else { &walks.given_up };
-    counter.fetch_add(1, Ordering::Relaxed);
     enough
 }
 

@@ -26,7 +26,7 @@ pub(super) fn time(_: &mut Session, _: &Context, _: &Request) -> Result<Reply, C
 /// `OBJECT ENCODING key | REFCOUNT key | IDLETIME key | FREQ key`
 pub(super) fn object(call: &Call<'_>) -> Result<Outcome, CommandError> {
     let name = String::from_utf8_lossy(call.request.arg(1)).to_lowercase();
-    if call.collection(2).is_none() {
+    if call.known(2).is_none() {
         return Ok(Outcome::Reply(Reply::Null));
     }
     Ok(Outcome::Reply(match name.as_str() {

@@ -9,6 +9,7 @@ use super::info::cpu_seconds;
 use super::memory;
 use super::table::COMMANDS;
 use crate::clock;
+use crate::collection::plan::Plan;
 use crate::metrics::histogram::Counts;
 use crate::store::state::{NamespaceId, Totals};
 use crate::store::users::Usage;
@@ -131,6 +132,8 @@ fn commands(page: &mut Page, context: &Context) {
     for (name, stats, _) in &called {
         page.line("command_rejections_total", &[("command", name)], get(&stats.rejected));
     }
+    page.counter("keyspace_hits_total", "Keys that reading commands found.", get(&metrics.keyspace_hits));
+    page.counter("keyspace_misses_total", "Keys that they did not find.", get(&metrics.keyspace_misses));
     page.begin("errors_total", "counter", "Error replies by their code.");
     for (code, count) in metrics.error_kinds() {
         page.line("errors_total", &[("code", &code)], count);
@@ -180,7 +183,10 @@ fn data(page: &mut Page, context: &Context) {
     page.gauge("expiring_collections", "Collections that go by themselves.", snapshot.expirations.len());
     page.counter("searches_total", "Searches made.", get(&metrics.searches));
     page.counter("search_passes_total", "Passes over rows that answered them.", get(&metrics.search_passes));
-    page.counter("graph_searches_total", "Searches answered by a graph.", get(&metrics.graph_searches));
+    page.begin("plans_total", "counter", "Searches by how they were answered.");
+    for (plan, count) in Plan::ALL.into_iter().zip(&metrics.plans) {
+        page.line("plans_total", &[("plan", plan.name())], get(count));
+    }
     page.counter(
         "graph_fallbacks_total",
         "Searches that left a graph for a scan.",

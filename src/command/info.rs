@@ -11,6 +11,7 @@ use super::reply::Reply;
 use super::table::COMMANDS;
 use super::{Call, CommandError, Outcome, usage};
 use crate::clock;
+use crate::collection::plan::Plan;
 use crate::metrics::commands::CommandStats;
 use crate::metrics::histogram::Counts;
 use crate::store::LoadStats;
@@ -223,6 +224,8 @@ fn stats(call: &Call<'_>, out: &mut String) {
     line(out, format_args!("instantaneous_output_kbps:{:.2}", kib(&rates.output_bytes)));
     line(out, format_args!("rejected_connections:{}", get(&metrics.rejected_connections)));
     line(out, format_args!("evicted_keys:0"));
+    line(out, format_args!("keyspace_hits:{}", get(&metrics.keyspace_hits)));
+    line(out, format_args!("keyspace_misses:{}", get(&metrics.keyspace_misses)));
     line(out, format_args!("pubsub_channels:0"));
     line(out, format_args!("pubsub_patterns:0"));
     line(out, format_args!("total_error_replies:{}", get(&metrics.errors)));
@@ -324,7 +327,9 @@ fn vectors(call: &Call<'_>, out: &mut String) {
     line(out, format_args!("search_passes:{}", get(&metrics.search_passes)));
     let shared = get(&metrics.searches) as f64 / get(&metrics.search_passes).max(1) as f64;
     line(out, format_args!("searches_per_pass:{shared:.2}"));
-    line(out, format_args!("graph_searches:{}", get(&metrics.graph_searches)));
+    for (plan, count) in Plan::ALL.into_iter().zip(&metrics.plans) {
+        line(out, format_args!("plan_{}:{}", plan.name().replace(' ', "_"), get(count)));
+    }
     line(out, format_args!("graph_fallbacks:{}", get(&metrics.graph_fallbacks)));
     line(out, format_args!("graph_builds:{}", get(&metrics.graph_builds)));
     line(out, format_args!("graph_unlinked_rows:{}", get(&metrics.graph_unlinked_rows)));

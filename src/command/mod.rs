@@ -39,6 +39,7 @@ mod vsim;
 
 use std::borrow::Cow;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, RwLock};
 
 use thiserror::Error;
@@ -195,8 +196,20 @@ impl<'a> Call<'a> {
     }
 
     /// The collection whose key is in an argument, unless its time is over.
-    pub fn collection(&self, index: usize) -> Option<&'a Arc<Collection>> {
+    pub fn known(&self, index: usize) -> Option<&'a Arc<Collection>> {
         self.snapshot.live(self.namespace, &self.key(index), clock::now_ms())
+    }
+
+    /// The same for a command that reads it: counted as found or not.
+    pub fn collection(&self, index: usize) -> Option<&'a Arc<Collection>> {
+        let found = self.known(index);
+        // A reading with texts is carried out twice: before and after they are embedded.
+        if self.embedded.is_none() {
+            let metrics = &self.context.metrics;
+            let counter = if found.is_some() { &metrics.keyspace_hits } else { &metrics.keyspace_misses };
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        found
     }
 }
 

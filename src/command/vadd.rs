@@ -105,7 +105,7 @@ pub(super) fn vadd(call: &Call<'_>) -> Result<WriteOp, CommandError> {
     let (namespace, key, quota) = (call.namespace, call.key(1), call.scope.quota());
     let params = add.params();
     // Most often the collection is there; if it is not what it will be, the writer encodes again.
-    let expected = call.collection(1).map_or(params, |collection| collection.params);
+    let expected = call.known(1).map_or(params, |collection| collection.params);
     let fits = expected.layout.dim == add.vector.len();
     let encoded = Encoded::new(if fits { &expected } else { &params }, &add.vector)
         .with_text(expected.analyzer, &add.text);
@@ -135,7 +135,7 @@ fn parse(call: &Call<'_>) -> Result<Add, CommandError> {
     }
     let (mut text, mut model) = (None, None);
     let (vector, next) = if request.get(next).is_some_and(|word| is_word(word, "TEXT")) {
-        let collection = call.collection(1).map(|collection| &**collection);
+        let collection = call.known(1).map(|collection| &**collection);
         let (by, vector) = call.embed_argument(next + 1, Role::Document, collection)?;
         model = Some(Arc::new(by.id.clone()));
         text = Some(Text::from(request.arg(next + 1)));

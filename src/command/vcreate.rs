@@ -71,7 +71,7 @@ pub(super) fn vcreate(call: &Call<'_>) -> Result<WriteOp, CommandError> {
 
 /// The model that VCREATE would give a key, if the key holds nothing yet.
 pub(super) fn created_model(call: &Call<'_>) -> Option<Arc<Model>> {
-    if call.collection(1).is_some() { None } else { declared(call).ok()?.model }
+    if call.known(1).is_some() { None } else { declared(call).ok()?.model }
 }
 
 /// What a VCREATE is to make.
@@ -248,8 +248,7 @@ fn rows(call: &Call<'_>) -> Result<(usize, Vec<Row>, Params), CommandError> {
         return Err(CommandError::Arity("VMADD".into()));
     }
     let layout = Layout { dim, metric: Metric::Cosine, quantization: Quantization::Int8 };
-    let known =
-        call.collection(1).map(|collection| collection.params).filter(|params| params.layout.dim == dim);
+    let known = call.known(1).map(|collection| collection.params).filter(|params| params.layout.dim == dim);
     let params = known.unwrap_or(Params::new(layout));
     let row = |(at, components): (usize, &[[u8; 4]])| {
         let element = request.arg(7 + at);

@@ -189,6 +189,28 @@ pub static OPTIONS: &[ConfigOption] = &[
     )
     .settable(),
     option(
+        "client-output-buffer-limit",
+        "normal 256mb 64mb 60",
+        "replies a client may leave unread: beyond the first size, or beyond the second for so many seconds, it is \
+         disconnected; 0 = no limit",
+        |config, text| {
+            config.client_output_buffer_limit = config.client_output_buffer_limit.read(text)?;
+            Ok(())
+        },
+        |config| config.client_output_buffer_limit.to_string(),
+    )
+    .settable()
+    .several(),
+    option(
+        "maxmemory-clients",
+        "1gb",
+        "what the buffers of all connections may take together; beyond it those with more than 1mb are disconnected; \
+         0 = no limit",
+        into!(maxmemory_clients_bytes, |text| size_bytes(text, 0, u64::MAX)),
+        |config| config.maxmemory_clients_bytes.to_string(),
+    )
+    .settable(),
+    option(
         "requirepass",
         "",
         "password of the default user; \"\" = none; never shown",

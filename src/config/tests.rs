@@ -36,6 +36,9 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!((config.maxmemory_bytes, config.io_threads, config.search_threads), (0, 0, 0));
     assert_eq!(config.search_kernel, "auto");
     assert_eq!((config.loglevel, config.dir.as_path()), (LogLevel::Notice, Path::new("./data")));
+    let limit = config.client_output_buffer_limit;
+    assert_eq!((limit.hard_bytes, limit.soft_bytes, limit.soft_s), (256 << 20, 64 << 20, 60));
+    assert_eq!(config.maxmemory_clients_bytes, 1 << 30);
     assert!(config.requirepass.is_empty() && config.logfile.as_os_str().is_empty());
 }
 
@@ -60,6 +63,8 @@ fn every_option_prints_what_it_reads() {
         ("timeout", "7"),
         ("tcp-keepalive", "7"),
         ("maxclients", "7"),
+        ("client-output-buffer-limit", "normal 7 5 3"),
+        ("maxmemory-clients", "7"),
         ("protected-mode", "no"),
         ("aclfile", "/x y"),
         ("proto-max-bulk-len", "2097152"),
@@ -115,6 +120,20 @@ fn options_override_the_file_and_the_last_one_wins() {
     assert_eq!((config.port, config.maxmemory_bytes), (7003, 1000));
     assert_eq!(config.get("bind").unwrap(), "0.0.0.0 ::1");
     assert_eq!(load(&["--save", "", "--requirepass=--x=y"], "").unwrap().requirepass.expose(), "--x=y");
+}
+
+#[test]
+fn limits_of_unread_replies_are_given_as_in_redis_files() {
+    let lines = "client-output-buffer-limit pubsub 32mb 8mb 60\nclient-output-buffer-limit NORMAL 1mb 0 0 replica 0 0 0\n";
+    let config = load(&["-"], lines).unwrap();
+    assert_eq!(config.get("client-output-buffer-limit").unwrap(), "normal 1048576 0 0");
+    for bad in
+        ["normal", "normal 1 1", "master 1 1 1", "normal 1 1 1 pubsub", "normal 1 1 -1", "normal x 1 1", ""]
+    {
+        let mut config = Config::default();
+        assert!(config.set("client-output-buffer-limit", bad).is_err(), "{bad}");
+        assert_eq!(config, Config::default());
+    }
 }
 
 #[test]

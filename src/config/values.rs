@@ -310,6 +310,53 @@ pub(super) fn size_bytes(text: &str, min: u64, max: u64) -> Result<u64, String> 
     }
 }
 
+/// Highest accepted number of seconds that a client may take: one year.
+const SOFT_SECONDS_MAX: u64 = 366 * 24 * 3600;
+
+/// How much of its replies a client may leave unread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutputLimit {
+    /// Beyond this it is disconnected; 0 is no limit.
+    pub hard_bytes: u64,
+    /// Beyond this it is disconnected after `soft_s` seconds; 0 is no limit.
+    pub soft_bytes: u64,
+    /// See `soft_bytes`; 0 is no limit.
+    pub soft_s: u64,
+}
+
+impl OutputLimit {
+    /// Reads groups of four words: a class of clients and its limits. Only the class `normal` has clients here; the others are
+    /// checked, so that Redis's files load, and say nothing.
+    pub(super) fn read(self, text: &str) -> Result<Self, String> {
+        let bad = || "groups of a class (normal, replica, slave, pubsub), two sizes and seconds".to_owned();
+        let words: Vec<&str> = text.split_ascii_whitespace().collect();
+        let (groups, rest) = words.as_chunks::<4>();
+        if groups.is_empty() || !rest.is_empty() {
+            return Err(bad());
+        }
+        let mut limit = self;
+        for [class, hard, soft, seconds] in groups {
+            let read = Self {
+                hard_bytes: size_bytes(hard, 0, u64::MAX)?,
+                soft_bytes: size_bytes(soft, 0, u64::MAX)?,
+                soft_s: number(seconds, 0, SOFT_SECONDS_MAX)?,
+            };
+            match class.to_ascii_lowercase().as_str() {
+                "normal" => limit = read,
+                "replica" | "slave" | "pubsub" => {}
+                _ => return Err(bad()),
+            }
+        }
+        Ok(limit)
+    }
+}
+
+impl fmt::Display for OutputLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "normal {} {} {}", self.hard_bytes, self.soft_bytes, self.soft_s)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,6 +16,8 @@ use slow::{LatencyMonitor, SlowLog};
 
 /// Kinds of errors that are told apart; more are counted as `OTHER`.
 const ERROR_KINDS_MAX: usize = 128;
+/// Ways of answering a search.
+const PLANS: usize = 4;
 
 /// What was embedded for somebody.
 #[derive(Debug, Default)]
@@ -55,12 +57,16 @@ pub struct Metrics {
     pub input_bytes: AtomicU64,
     /// Bytes written to clients.
     pub output_bytes: AtomicU64,
+    /// Keys that reading commands found.
+    pub keyspace_hits: AtomicU64,
+    /// Keys that they did not find.
+    pub keyspace_misses: AtomicU64,
     /// Passes over a collection's rows.
     pub search_passes: AtomicU64,
     /// Searches answered by those passes.
     pub searches: AtomicU64,
-    /// Of these, answered by walking through a graph.
-    pub graph_searches: AtomicU64,
+    /// Of these, answered by each plan, in the order of the plans.
+    pub plans: [AtomicU64; PLANS],
     /// Searches that gave up their walk for a scan: too few of the rows met were wanted.
     pub graph_fallbacks: AtomicU64,
     /// Graphs built.
@@ -114,9 +120,11 @@ impl Metrics {
         self.searches.fetch_add(searches as u64, Ordering::Relaxed);
     }
 
-    /// Counts searches that graphs have answered, and those that gave up walking.
-    pub fn count_walks(&self, answered: usize, given_up: usize) {
-        self.graph_searches.fetch_add(answered as u64, Ordering::Relaxed);
+    /// Counts searches that each plan has answered, and those that gave up walking.
+    pub fn count_plans(&self, answered: [usize; PLANS], given_up: usize) {
+        for (counter, count) in self.plans.iter().zip(answered).filter(|(_, count)| *count > 0) {
+            counter.fetch_add(count as u64, Ordering::Relaxed);
+        }
         self.graph_fallbacks.fetch_add(given_up as u64, Ordering::Relaxed);
     }
 
@@ -133,7 +141,7 @@ impl Metrics {
     pub fn reset(&self) {
         self.commands.iter().for_each(CommandStats::reset);
         self.error_kinds.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        for counter in [
+        let counters = [
             &self.connections,
             &self.rejected_connections,
             &self.output_limit_disconnections,
@@ -142,13 +150,15 @@ impl Metrics {
             &self.output_bytes,
             &self.search_passes,
             &self.searches,
-            &self.graph_searches,
+            &self.keyspace_hits,
+            &self.keyspace_misses,
             &self.graph_fallbacks,
             &self.graph_builds,
             &self.embedded_texts,
             &self.embedded_tokens,
             &self.embedding_cache_hits,
-        ] {
+        ];
+        for counter in counters.into_iter().chain(&self.plans) {
             counter.store(0, Ordering::Relaxed);
         }
     }

@@ -1,7 +1,7 @@
 //! One client's connection: read, carry out, answer.
 //!
 //! Reading goes on while replies wait to be sent, because many clients send a whole pipeline before they read; what
-//! waits is bounded by [`MAX_OUTPUT_BYTES`].
+//! waits is bounded by `client-output-buffer-limit`.
 
 use std::future::poll_fn;
 use std::io;
@@ -26,14 +26,7 @@ use crate::command::session::{Session, is_denied};
 
 /// Bytes asked for in one read.
 const READ_BYTES: usize = 64 << 10;
-/// Replies that may wait for a client to read them; beyond this it is disconnected.
-const MAX_OUTPUT_BYTES: usize = 256 << 20;
-/// Replies that may wait for [`SLOW_READER_DEADLINE`] at most.
-const SLOW_READER_BYTES: usize = 64 << 20;
-const SLOW_READER_DEADLINE: Duration = Duration::from_secs(60);
-/// What all connections' buffers may take together; beyond this a connection with more than
-/// [`SMALL_BUFFERS_BYTES`] is disconnected.
-const MAX_BUFFERS_BYTES: u64 = 1 << 30;
+/// A connection whose buffers hold no more than this stays when all together take more than `maxmemory-clients`.
 const SMALL_BUFFERS_BYTES: u64 = 1 << 20;
 /// What a peer on another machine is told while everybody on this one may do everything.
 const DENIED: &[u8] =
@@ -52,7 +45,7 @@ struct Connection {
     output: BytesMut,
     /// When the unfinished request in `input` began.
     begun: Option<Instant>,
-    /// When more than [`SLOW_READER_BYTES`] began to wait.
+    /// When more than the soft limit began to wait.
     slow_since: Option<Instant>,
     /// Bytes of buffers counted in the metrics.
     counted_bytes: u64,
@@ -94,6 +87,11 @@ pub async fn serve(stream: Transport, context: Arc<Context>) {
     context.clients.remove(&client);
 }
 
+/// Whether so many bytes are beyond a limit of which 0 means none.
+fn exceeds(bytes: u64, limit_bytes: u64) -> bool {
+    limit_bytes > 0 && bytes > limit_bytes
+}
+
 impl Drop for Connection {
     fn drop(&mut self) {
         self.context.metrics.buffers_bytes.fetch_sub(self.counted_bytes, Ordering::Relaxed);
@@ -105,6 +103,10 @@ impl Connection {
         loop {
             self.carry_out().await;
             self.session.client.take_pushed(&mut self.output);
+            if !self.has_room() {
+                self.count_disconnection();
+                return Ok(());
+            }
             self.send().await?;
             if self.session.client.is_killed()
                 || self.takes_too_much()
@@ -127,12 +129,22 @@ impl Connection {
             let ready = tokio::select! {
                 ready = self.stream.ready(interest) => ready?,
                 () = self.session.client.woken() => continue,
-                () = expire => return Ok(()),
+                () = expire => {
+                    if self.slow_since.is_some() {
+                        self.count_disconnection();
+                    }
+                    return Ok(());
+                }
             };
             if ready.is_readable() && !self.closing && !self.receive().await? {
                 return Ok(());
             }
         }
+    }
+
+    /// Whether the replies that wait are within the hard limit.
+    fn has_room(&self) -> bool {
+        !exceeds(self.output.len() as u64, self.context.config().client_output_buffer_limit.hard_bytes)
     }
 
     /// Counts the buffers; true if the connection has to go because of them.
@@ -144,22 +156,30 @@ impl Connection {
         buffers.fetch_add(bytes, Ordering::Relaxed);
         let before = buffers.fetch_sub(self.counted_bytes, Ordering::Relaxed);
         let all = before - std::mem::replace(&mut self.counted_bytes, bytes);
-        match self.output.len() > SLOW_READER_BYTES {
+        let config = self.context.config();
+        match exceeds(self.output.len() as u64, config.client_output_buffer_limit.soft_bytes) {
             true => drop(self.slow_since.get_or_insert_with(Instant::now)),
             false => self.slow_since = None,
         }
-        let too_much =
-            self.output.len() > MAX_OUTPUT_BYTES || (all > MAX_BUFFERS_BYTES && bytes > SMALL_BUFFERS_BYTES);
+        let too_much = exceeds(all, config.maxmemory_clients_bytes) && bytes > SMALL_BUFFERS_BYTES;
+        drop(config);
         if too_much {
-            self.context.metrics.output_limit_disconnections.fetch_add(1, Ordering::Relaxed);
+            self.count_disconnection();
         }
         too_much
     }
 
+    fn count_disconnection(&self) {
+        self.context.metrics.output_limit_disconnections.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// When to give the client up.
     fn deadline(&mut self) -> Option<Instant> {
-        let idle = Duration::from_secs(self.context.config().timeout_s);
-        let slow = self.slow_since.map(|since| since + SLOW_READER_DEADLINE);
+        let config = self.context.config();
+        let idle = Duration::from_secs(config.timeout_s);
+        let soft = Duration::from_secs(config.client_output_buffer_limit.soft_s);
+        drop(config);
+        let slow = self.slow_since.filter(|_| !soft.is_zero()).map(|since| since + soft);
         let arrival = if self.input.is_empty() {
             self.begun = None;
             (!idle.is_zero()).then(|| Instant::now() + idle)
@@ -193,7 +213,7 @@ impl Connection {
 
     /// Carries out the requests that have arrived and appends their replies to the output.
     async fn carry_out(&mut self) {
-        while !self.closing && !self.input.is_empty() && self.output.len() <= MAX_OUTPUT_BYTES {
+        while !self.closing && !self.input.is_empty() && self.has_room() {
             let mut batch = Batch::new(&self.context);
             let mut error = None;
             while !batch.is_full() && !self.session.closing {

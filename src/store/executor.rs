@@ -152,7 +152,7 @@ impl Shared {
             let answers = active.pass.work();
             self.lock().active.retain(|other| !Arc::ptr_eq(other, &active));
             if let Some(answers) = answers {
-                self.count_walks(&active.pass);
+                self.count_plans(&active.pass);
                 let replies =
                     std::mem::take(&mut *active.replies.lock().unwrap_or_else(PoisonError::into_inner));
                 for (reply, hits) in replies.into_iter().zip(answers) {
@@ -181,7 +181,7 @@ impl Shared {
         self.metrics.count_pass(searches.len());
         let pass = Pass::new(searches);
         let answers = pass.work().unwrap_or_else(|| unreachable!("who works alone ends the pass"));
-        self.count_walks(&pass);
+        self.count_plans(&pass);
         self.lock().caller_at_work = false;
         let answer = |hits| {
             let (reply, receiver) = oneshot::channel();
@@ -192,10 +192,10 @@ impl Shared {
         Ok(answers.into_iter().map(answer).collect())
     }
 
-    fn count_walks(&self, pass: &Pass) {
-        let walks = pass.walks();
+    fn count_plans(&self, pass: &Pass) {
+        let plans = pass.plans();
         let count = |number: &AtomicUsize| number.load(Ordering::Relaxed);
-        self.metrics.count_walks(count(&walks.answered), count(&walks.given_up));
+        self.metrics.count_plans(plans.answered.each_ref().map(count), count(&plans.given_up));
     }
 
     /// What to do: a task and a pass in turn; a pass that has begun and has parts left before a new one.

@@ -44,9 +44,7 @@ impl Indexer {
             let is_known = seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &snapshot));
             let searches = self.metrics.searches.load(Ordering::Relaxed);
             let start = Instant::now();
-            if !is_known && self.round(&snapshot) {
-                seen = Some(snapshot);
-            }
+            seen = (is_known || self.round(&snapshot)).then_some(snapshot);
             let pause = match seen {
                 Some(_) => PAUSE,
                 None if self.metrics.searches.load(Ordering::Relaxed) > searches => start.elapsed(),

@@ -16,7 +16,7 @@ use std::process::{Child, Command as Process, ExitStatus, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-pub use client::{Client, Command, Value, command, fp32, vadd, words};
+pub use client::{Client, Command, Value, command, encode, fp32, vadd, words};
 pub use data::{Model, Rng, clustered};
 
 /// Longest wait for anything that should happen soon. Only a hanging test meets it.

@@ -58,7 +58,7 @@ struct Element {
 /// nothing is split or embedded then.
 pub(in super::super) fn add(call: &Call<'_>, before: bool) -> Result<Write, CommandError> {
     check_memory(call)?;
-    let collection = call.collection(2);
+    let collection = call.known(2);
     let text = text_argument(call.request.arg(4))?;
     let ask = parse(call, text, collection.map(|found| &**found))?;
     if before && let Some(count) = collection.and_then(|found| unchanged(found, &ask)) {
