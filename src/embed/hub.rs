@@ -46,33 +46,28 @@ pub struct Known {
     files: &'static [(&'static str, &'static str)],
 }
 
+/// The model that is called MiniLM for short, as it was trained.
+const MINILM: Known = Known {
+    name: "minilm",
+    repo: "sentence-transformers/all-MiniLM-L6-v2",
+    revision: "1110a243fdf4706b3f48f1d95db1a4f5529b4d41",
+    kind: Kind::Onnx,
+    dims: 384,
+    max_tokens: 256,
+    pooling: Pooling::Mean,
+    query_prefix: "",
+    licence: "Apache-2.0",
+    files: &[
+        ("onnx/model.onnx", "6fd5d72fe4589f189f8ebc006442dbb529bb7ce38f8082112682524616046452"),
+        ("tokenizer.json", "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
+    ],
+};
+
 /// The models that can be pulled by name.
 pub static KNOWN: &[Known] = &[
-    Known {
-        name: "minilm",
-        repo: "sentence-transformers/all-MiniLM-L6-v2",
-        revision: "1110a243fdf4706b3f48f1d95db1a4f5529b4d41",
-        kind: Kind::Onnx,
-        dims: 384,
-        max_tokens: 256,
-        pooling: Pooling::Mean,
-        query_prefix: "",
-        licence: "Apache-2.0",
-        files: &[
-            ("onnx/model.onnx", "6fd5d72fe4589f189f8ebc006442dbb529bb7ce38f8082112682524616046452"),
-            ("tokenizer.json", "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
-        ],
-    },
+    MINILM,
     Known {
         name: "minilm-int8",
-        repo: "sentence-transformers/all-MiniLM-L6-v2",
-        revision: "1110a243fdf4706b3f48f1d95db1a4f5529b4d41",
-        kind: Kind::Onnx,
-        dims: 384,
-        max_tokens: 256,
-        pooling: Pooling::Mean,
-        query_prefix: "",
-        licence: "Apache-2.0",
         files: &[
             (
                 "onnx/model_qint8_avx512_vnni.onnx",
@@ -80,6 +75,7 @@ pub static KNOWN: &[Known] = &[
             ),
             ("tokenizer.json", "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
         ],
+        ..MINILM
     },
     Known {
         name: "bge-small-en",

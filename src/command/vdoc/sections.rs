@@ -13,7 +13,7 @@ use crate::collection::Collection;
 use crate::collection::documents::{Document, Span, chunk_name};
 use crate::document::{Settings, split};
 use crate::embed::{Model, Role};
-use crate::vector::{Metric, exact};
+use crate::vector::{Metric, Query};
 
 /// Tokens that can be asked for.
 const MAX_TOKENS: i64 = 1 << 24;
@@ -109,24 +109,14 @@ fn scores(
     document: &Document,
     query: &[f32],
 ) -> Result<Vec<f64>, CommandError> {
+    let query = Query::new(&collection.params.layout, query);
     let mut scores = Vec::with_capacity(document.spans.len());
     for span in &document.spans {
         let row = row_of(collection, &chunk_name(call.request.arg(3), span.number))?;
         let vector = collection.vector(row.ok_or(CommandError::Stale)?)?;
-        scores.push(score(collection.params.layout.metric, query, &vector));
+        scores.push(f64::from(query.exact(&vector)));
     }
     Ok(scores)
-}
-
-fn score(metric: Metric, query: &[f32], vector: &[f32]) -> f64 {
-    match metric {
-        Metric::Ip => exact::dot(query, vector),
-        Metric::L2 => -exact::squared_distance(query, vector),
-        Metric::Cosine => match exact::norm(query) * exact::norm(vector) {
-            norms if norms > 0.0 => exact::dot(query, vector) / norms,
-            _ => 0.0,
-        },
-    }
 }
 
 fn best(scores: &[f64]) -> Option<usize> {
