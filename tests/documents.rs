@@ -405,3 +405,48 @@ fn searches_are_grouped_by_document() {
     assert_eq!((document.items()[1].text().as_str(), document.items().len()), ("c", 6));
     assert_eq!(document.items()[5].items()[0].items().len(), 8, "id, score, start, end");
 }
+
+#[test]
+fn as_many_documents_are_found_as_asked_for_although_long_ones_have_the_best_chunks() {
+    let server = Server::start(&[]);
+    let mut client = server.connect_resp3();
+    for long in ["long1", "long2"] {
+        client.call(&add("docs", long, &"ship ship sea\n\n".repeat(150), "CHUNK 3"));
+    }
+    for number in 0..10 {
+        client.call(&add("docs", &format!("short{number}"), "the tax of a ship is paid", ""));
+    }
+    assert_eq!(client.call(&words("VCARD docs")).number(), 310.0);
+    client.call(&words("VADD docs TEXT tax plain"));
+    let ids = |reply: &Value| -> Vec<String> { grouped(reply).into_iter().map(|(id, _)| id).collect() };
+    for clauses in [
+        "VECTOR TEXT ship",
+        "VECTOR TEXT ship EXACT",
+        "MATCH ship",
+        "MATCH ship WINDOW 20",
+        "VECTOR TEXT ship MATCH ship",
+        "VECTOR TEXT ship MMR 0.7 POOL 20",
+        "MATCH ship RERANK builtin DEPTH 20",
+    ] {
+        let asked = format!("VSEARCH docs {clauses} GROUPBY DOC TOP 1");
+        let found = ids(&client.call(&words(&asked)));
+        assert_eq!(found.len(), 10, "{clauses}: {found:?}");
+        assert_eq!(found[0], "long1", "{clauses}");
+        let next = ids(&client.call(&words(&format!("{asked} LIMIT 10 10"))));
+        assert!(matches!(next.len(), 2 | 3) && !found.contains(&next[0]), "{clauses}: {next:?}");
+    }
+    let asked = words("VSEARCH docs MATCH ship GROUPBY DOC");
+    let transaction = client.pipeline(&[words("MULTI"), asked.clone(), words("EXEC")]);
+    assert_eq!(ids(&transaction[2].items()[0]).len(), 10);
+    let both = client.call(&words("VMSEARCH 2 docs docs MATCH ship GROUPBY DOC LIMIT 0 24"));
+    assert_eq!(ids(&both).len(), 24);
+    // Who looks can see how far was searched; not further than there is something to find.
+    let window = |client: &mut Client, asked: &str| {
+        client.call(&words(&format!("{asked} EXPLAIN"))).field("plan").field("window").number()
+    };
+    assert_eq!(window(&mut client, "VSEARCH docs MATCH ship GROUPBY DOC"), 480.0);
+    assert_eq!(window(&mut client, "VSEARCH docs MATCH ship GROUPBY DOC LIMIT 0 2"), 240.0);
+    assert_eq!(window(&mut client, "VSEARCH docs MATCH ship MINSCORE 100 GROUPBY DOC"), 120.0);
+    client.call(&add("few", "long", &"ship ship sea\n\n".repeat(150), "CHUNK 3"));
+    assert_eq!(window(&mut client, "VSEARCH few MATCH ship GROUPBY DOC"), 120.0);
+}

@@ -2,7 +2,8 @@
 
 use super::grammar::{Clause, What};
 use super::rank::{Candidate, Ranked, Ranking};
-use super::{Asked, Dense, Times};
+use super::round::Trace;
+use super::{Asked, Times};
 use crate::collection::Collection;
 use crate::collection::fusion::{Fusion, Norm};
 use crate::collection::text_search::Segments;
@@ -100,11 +101,12 @@ impl Asked {
 
     /// How the candidates of each clause were found.
     fn clause_plans(&self, ranking: &Ranking) -> Vec<Reply> {
-        let mut dense = self.dense.chunks(self.targets.len().max(1));
+        let many = self.targets.len().max(1);
+        let mut dense = self.dense.chunks(many).zip(ranking.traces.chunks(many));
         let clause = |(at, clause): (usize, &Clause)| {
-            let searches = match clause.what {
+            let (searches, traces) = match clause.what {
                 What::Vector(_) => dense.next().unwrap_or_default(),
-                What::Match { .. } | What::Sparse(_) => &[],
+                What::Match { .. } | What::Sparse(_) => Default::default(),
             };
             let collections: Vec<&Collection> = match clause.what {
                 What::Vector(_) => searches.iter().map(|search| &*search.collection).collect(),
@@ -118,7 +120,7 @@ impl Asked {
             };
             let mut fields = vec![("clause", Reply::text(clause.name()))];
             fields.extend(clause.field.as_ref().map(|field| ("field", Reply::bulk(field))));
-            fields.push(("plan", Reply::Bulk(plan(clause, searches).into())));
+            fields.push(("plan", Reply::Bulk(plan(clause, traces).into())));
             fields.push(("rows", Reply::integer(collections.iter().map(rows).sum::<u64>())));
             if let Some(filter) = &self.ask.filter {
                 let passing = collections.iter().map(|one| one.passing(filter).count());
@@ -141,7 +143,7 @@ impl Asked {
         };
         let mut fields = vec![
             ("clauses", Reply::Array(self.clause_plans(ranking))),
-            ("window", Reply::integer(self.ask.window())),
+            ("window", Reply::integer(ranking.window)),
             ("fusion", Reply::text(fusion)),
             ("candidates", Reply::integer(ranking.candidates)),
         ];
@@ -151,10 +153,10 @@ impl Asked {
 }
 
 /// How the candidates of a clause were found; several ways if the collections differ.
-fn plan(clause: &Clause, searches: &[Dense]) -> String {
-    let plan_of = |search: &Dense| Some(search.trace.as_ref()?.get()?.name());
+fn plan(clause: &Clause, traces: &[Trace]) -> String {
+    let plan_of = |trace: &Trace| Some(trace.as_ref()?.get()?.name());
     let mut names: Vec<&str> = match clause.what {
-        What::Vector(_) => searches.iter().filter_map(plan_of).collect(),
+        What::Vector(_) => traces.iter().filter_map(plan_of).collect(),
         What::Match { .. } => vec!["maxscore"],
         What::Sparse(_) => vec!["postings"],
     };

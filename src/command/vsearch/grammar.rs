@@ -17,7 +17,7 @@ const MAX_CLAUSES: usize = 16;
 /// BOOSTs a search may have.
 const MAX_BOOSTS: usize = 64;
 /// Results and candidates a search may ask for.
-const MAX_COUNT: i64 = 1_000_000;
+pub(super) const MAX_COUNT: usize = 1_000_000;
 /// Candidates MMR chooses from at most: its time grows with their number times that of the results.
 pub(super) const MAX_POOL: i64 = 1000;
 /// Candidates RERANK scores again at most.
@@ -142,14 +142,15 @@ impl Ask {
         self.fusion.or(default)
     }
 
+    /// Whether results have the scores of a clause alone.
+    pub fn keeps_scores(&self) -> bool {
+        let is_boosted = self.boost_text.is_some() || !self.boosts.is_empty();
+        self.fusion().is_none() && self.rerank.is_none() && !is_boosted
+    }
+
     /// Whether the order of a clause alone is not that of the results.
     pub fn reorders(&self) -> bool {
-        self.fusion().is_some()
-            || self.mmr.is_some()
-            || self.rerank.is_some()
-            || self.group.is_some()
-            || self.boost_text.is_some()
-            || !self.boosts.is_empty()
+        !self.keeps_scores() || self.mmr.is_some() || self.group.is_some()
     }
 
     /// Candidates MMR chooses from.
@@ -164,7 +165,7 @@ impl Ask {
         self.rerank.as_ref().map_or(0, |(_, depth)| self.wanted_rows().max(*depth))
     }
 
-    /// Candidates each clause gives.
+    /// Candidates each clause gives, at first.
     pub fn window(&self) -> usize {
         let wanted = self.wanted();
         if !self.reorders() {
@@ -172,9 +173,8 @@ impl Ask {
         }
         let ungrouped = MIN_WINDOW.max(wanted.saturating_mul(WINDOW_FACTOR));
         // A document may be several of the candidates.
-        let most = usize::try_from(MAX_COUNT).unwrap_or(usize::MAX);
         let default = match &self.group {
-            Some(group) => ungrouped.saturating_mul(group.top).min(most).max(ungrouped),
+            Some(group) => ungrouped.saturating_mul(group.top).min(MAX_COUNT).max(ungrouped),
             None => ungrouped,
         };
         let pool = if self.mmr.is_some() { self.pool() } else { 0 };
@@ -330,7 +330,7 @@ fn ranking(reader: &mut Reader<'_>, word: &[u8], ask: &mut Ask) -> Result<bool, 
     if is_word(word, "FUSE") {
         ask.fusion = Some(fusion(reader)?);
     } else if is_word(word, "WINDOW") {
-        ask.window = Some(reader.number_of("WINDOW", 1, MAX_COUNT)?);
+        ask.window = Some(reader.number_of("WINDOW", 1, MAX_COUNT as i64)?);
     } else if is_word(word, "MMR") {
         let lambda =
             reader.parsed("MMR", |value| float(value).filter(|value| (0.0..=1.0).contains(value)))?;
@@ -406,8 +406,8 @@ fn option(reader: &mut Reader<'_>, word: &[u8], ask: &mut Ask) -> Result<bool, C
         ask.filter =
             Some(Arc::new(filter.map_err(|error| CommandError::Text(format!("ERR {error}").into()))?));
     } else if is_word(word, "LIMIT") {
-        ask.offset = reader.number_of("LIMIT", 0, MAX_COUNT)?;
-        ask.count = reader.number_of("LIMIT", 0, MAX_COUNT)?;
+        ask.offset = reader.number_of("LIMIT", 0, MAX_COUNT as i64)?;
+        ask.count = reader.number_of("LIMIT", 0, MAX_COUNT as i64)?;
     } else if is_word(word, "EF") {
         ask.effort = reader.number_of("EF", EF_RANGE.0, EF_RANGE.1)?;
     } else if is_word(word, "EXACT") {

@@ -1,15 +1,16 @@
 //! VSEARCH and VMSEARCH: similar vectors, words, or both, in one ranking.
 //!
 //! A command is read (`grammar`) and becomes a [`Combined`] search: for each collection and clause, candidates that the search
-//! threads find; then a ranking of them (`rank`) and its reply (`answer`).
+//! threads find (`round`); then a ranking of them (`rank`) and its reply (`answer`).
 
 mod answer;
 mod grammar;
 mod group;
 mod rank;
+mod round;
 
 use std::borrow::Cow;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -21,24 +22,20 @@ use super::vectors::row_of;
 use super::vsim::fit;
 use super::{Call, CommandError, Context, Outcome};
 use crate::collection::Collection;
-use crate::collection::plan::Plan;
 use crate::collection::search::{Hits, SearchRequest};
-use crate::collection::sparse::SparseRequest;
-use crate::collection::text_search::{TextHits, TextRequest};
 use crate::embed::{Model, Role, Vector};
 use crate::metrics::EmbeddingUse;
 use crate::store::Store;
-use crate::store::executor::search_here;
 use crate::store::state::{Key, NamespaceId};
 use crate::text::bm25::TextQuery;
 use crate::vector::Query;
 use grammar::{Ask, Clause, Source, What};
+use rank::Ranking;
+use round::Round;
 
 /// Collections one VMSEARCH may look in.
 const MAX_COLLECTIONS: i64 = 64;
-/// Elements up to which a search of postings is not worth another thread.
-const SMALL_TEXTS: u64 = 2048;
-/// Candidates up to which ranking them is not.
+/// Candidates up to which ranking them is not worth another thread.
 const SMALL_CANDIDATES: usize = 4096;
 
 /// A collection to look in.
@@ -47,12 +44,11 @@ struct Target {
     key: Key,
 }
 
-/// A vector search as the ranking knows it.
+/// A vector search.
 struct Dense {
     /// The vectors it compares: of a collection, or of a field.
     collection: Arc<Collection>,
-    /// For EXPLAIN: how it was answered.
-    trace: Option<Arc<OnceLock<Plan>>>,
+    query: Query,
 }
 
 /// What is asked for, and where.
@@ -72,42 +68,11 @@ struct Asked {
     namespace: NamespaceId,
 }
 
-/// A search of postings.
-enum Postings {
-    Words(TextRequest),
-    Sparse(SparseRequest),
-}
-
-impl Postings {
-    fn run(&self) -> TextHits {
-        match self {
-            Self::Words(request) => request.run(),
-            Self::Sparse(request) => request.run(),
-        }
-    }
-
-    /// Elements it may find.
-    fn elements(&self) -> u64 {
-        match self {
-            Self::Words(request) => request.collection.text_stats().texts,
-            Self::Sparse(request) => request.collection.len() as u64,
-        }
-    }
-}
-
-/// A search of postings, on its way or not begun yet.
-enum Lookup {
-    Here(Postings),
-    Waiting(oneshot::Receiver<TextHits>),
-}
-
 /// A search of several clauses. See the module's text.
 pub struct Combined {
     asked: Arc<Asked>,
-    /// Vector searches that have not been handed out yet, by clause and collection.
-    searches: Vec<SearchRequest>,
-    /// Keyword searches, by clause and collection.
-    lookups: Vec<Lookup>,
+    /// The searches for its candidates.
+    round: Round,
     /// What RERANK scores with, and the query's vector by it; a model that scores answers needs none.
     rerank: Option<(Arc<Model>, Option<Vector>)>,
 }
@@ -152,48 +117,30 @@ fn combined(
         Some(_) => vectors.next().map(|(model, vector)| (model, Some(vector))),
         None => None,
     };
-    let (mut searches, mut lookups, mut queries, mut dense) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut queries, mut dense) = (Vec::new(), Vec::new());
     for clause in &ask.clauses {
         let mut of_clause = Vec::new();
         for target in &targets {
-            let (count, filter) = (ask.window(), ask.filter.clone());
-            let collection = Arc::clone(&target.collection);
             match &clause.what {
                 What::Match { text, k1, b } => {
-                    let query = text_query(&collection, call.request.arg(*text), (*k1, *b))?;
-                    of_clause.push(query.clone());
-                    let words = TextRequest { collection, query, count, filter };
-                    lookups.push(Lookup::Here(Postings::Words(words)));
+                    of_clause.push(text_query(&target.collection, call.request.arg(*text), (*k1, *b))?);
                 }
-                What::Sparse(query) => {
-                    let query = Arc::clone(query);
-                    let sparse = SparseRequest { collection, query, count, filter };
-                    lookups.push(Lookup::Here(Postings::Sparse(sparse)));
-                }
+                What::Sparse(_) => {}
                 What::Vector(source) => {
                     let field = clause.field.as_deref();
                     let collection = call.vectors(&target.key, &target.collection, field)?;
                     let vector = vector(call, collection, source, field, &mut vectors)?;
-                    let trace = ask.explain.then(Arc::default);
-                    dense.push(Dense { collection: Arc::clone(collection), trace: trace.clone() });
-                    searches.push(SearchRequest {
-                        query: Query::new(&collection.params.layout, &vector),
-                        collection: Arc::clone(collection),
-                        count,
-                        effort: ask.effort,
-                        exact: ask.exact,
-                        filter,
-                        trace,
-                    });
+                    let query = Query::new(&collection.params.layout, &vector);
+                    dense.push(Dense { collection: Arc::clone(collection), query });
                 }
             }
         }
         queries.push(of_clause);
     }
     let (payer, namespace) = (Arc::clone(&call.scope.payer), call.scope.namespace);
-    let asked = Arc::new(Asked { ask, targets, shows_key, queries, dense, text, payer, namespace });
-    Ok(Outcome::Combined(Box::new(Combined { asked, searches, lookups, rerank })))
+    let asked = Asked { ask, targets, shows_key, queries, dense, text, payer, namespace };
+    let round = asked.round(asked.ask.window());
+    Ok(Outcome::Combined(Box::new(Combined { asked: Arc::new(asked), round, rerank })))
 }
 
 fn text_query(collection: &Collection, text: &[u8], (k1, b): (f64, f64)) -> Result<TextQuery, CommandError> {
@@ -276,18 +223,12 @@ impl Combined {
 
     /// The vector searches, to be handed to the search threads with those of other commands.
     pub fn take_searches(&mut self) -> Vec<SearchRequest> {
-        std::mem::take(&mut self.searches)
+        self.round.take_searches()
     }
 
     /// Begins the keyword searches that take longer than waking a thread.
     pub fn begin(&mut self, store: &Store) {
-        let begun = std::mem::take(&mut self.lookups).into_iter().map(|lookup| match lookup {
-            Lookup::Here(request) if request.elements() > SMALL_TEXTS => {
-                Lookup::Waiting(store.run(move || request.run()))
-            }
-            other => other,
-        });
-        self.lookups = begun.collect();
+        self.round.begin(store);
     }
 
     /// Waits for the candidates, ranks them and answers. `vectors` are the answers to the vector searches.
@@ -298,32 +239,31 @@ impl Combined {
     async fn try_answer(
         self,
         context: &Context,
-        vectors: Vec<oneshot::Receiver<Hits>>,
+        mut vectors: Vec<oneshot::Receiver<Hits>>,
     ) -> Result<Reply, CommandError> {
+        let Self { asked, mut round, rerank } = self;
         let mut times = Times::begin();
-        let (mut vector_hits, mut text_hits) = (Vec::with_capacity(vectors.len()), Vec::new());
-        for receiver in vectors {
-            vector_hits.push(receiver.await.map_err(|_| STOPPING)?);
-        }
-        for lookup in self.lookups {
-            text_hits.push(match lookup {
-                Lookup::Here(request) => request.run(),
-                Lookup::Waiting(receiver) => receiver.await.map_err(|_| STOPPING)?,
-            });
-        }
-        times.note("candidates_us");
-        let asked = Arc::clone(&self.asked);
-        let rank = move || asked.rank(vector_hits, text_hits);
-        let mut ranking = match self.asked.is_light() {
-            true => rank(),
-            false => context.store.run(rank).await.map_err(|_| STOPPING)?,
-        }?;
-        times.note("ranking_us");
-        if let Some(rerank) = &self.rerank {
-            self.asked.rerank(context, rerank, &mut ranking).await?;
+        let mut ranking: Ranking = loop {
+            let is_light = asked.is_light(round.window);
+            let found = round.candidates(vectors).await?;
+            times.note("candidates_us");
+            let owner = Arc::clone(&asked);
+            let rank = move || owner.rank(found);
+            let ranking = match is_light {
+                true => rank(),
+                false => context.store.run(rank).await.map_err(|_| STOPPING)?,
+            }?;
+            times.note("ranking_us");
+            let Some(window) = asked.wider(&ranking) else { break ranking };
+            round = asked.round(window);
+            round.begin(&context.store);
+            vectors = context.store.search(round.take_searches());
+        };
+        if let Some(rerank) = &rerank {
+            asked.rerank(context, rerank, &mut ranking).await?;
             times.note("rerank_us");
         }
-        self.asked.reply(ranking, &times)
+        asked.reply(ranking, &times)
     }
 
     /// Does all of it on the caller's thread: inside a transaction.
@@ -331,22 +271,29 @@ impl Combined {
         if self.rerank.is_some() {
             return Reply::error("ERR RERANK cannot be used inside MULTI");
         }
+        self.try_here().unwrap_or_else(Reply::from)
+    }
+
+    fn try_here(self) -> Result<Reply, CommandError> {
+        let Self { asked, mut round, .. } = self;
         let mut times = Times::begin();
-        let vectors = self.searches.into_iter().map(search_here).collect();
-        let texts = self.lookups.into_iter().map(|lookup| match lookup {
-            Lookup::Here(request) => request.run(),
-            Lookup::Waiting(_) => unreachable!("nothing has been begun"),
-        });
-        let ranking = self.asked.rank(vectors, texts.collect());
-        times.note("ranking_us");
-        ranking.and_then(|ranking| self.asked.reply(ranking, &times)).unwrap_or_else(Reply::from)
+        loop {
+            let found = round.here();
+            times.note("candidates_us");
+            let ranking = asked.rank(found)?;
+            times.note("ranking_us");
+            match asked.wider(&ranking) {
+                Some(window) => round = asked.round(window),
+                None => return asked.reply(ranking, &times),
+            }
+        }
     }
 }
 
 impl Asked {
     /// Whether ranking the candidates takes less than waking a thread.
-    fn is_light(&self) -> bool {
-        let candidates = self.ask.window() * self.ask.clauses.len() * self.targets.len();
+    fn is_light(&self, window: usize) -> bool {
+        let candidates = window * self.ask.clauses.len() * self.targets.len();
         self.ask.mmr.is_none() && self.ask.boost_text.is_none() && candidates <= SMALL_CANDIDATES
     }
 }
@@ -362,9 +309,13 @@ impl Times {
         Self { last: Instant::now(), steps: Vec::new() }
     }
 
-    /// Ends a step.
+    /// Ends a step. One that is done again takes the time of all.
     fn note(&mut self, step: &'static str) {
-        self.steps.push((step, self.last.elapsed().as_micros()));
+        let us = self.last.elapsed().as_micros();
+        match self.steps.iter_mut().find(|(known, _)| *known == step) {
+            Some((_, sum)) => *sum += us,
+            None => self.steps.push((step, us)),
+        }
         self.last = Instant::now();
     }
 }

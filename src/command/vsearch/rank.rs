@@ -4,10 +4,10 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::grammar::{Boost, What};
+use super::round::{Candidates, Trace};
 use super::{Asked, STOPPING, text_query};
 use crate::collection::fusion::{Norm, Ranking as Weighted, fuse, mmr, normalized};
-use crate::collection::search::Hits;
-use crate::collection::text_search::{Segments, TextHits};
+use crate::collection::text_search::Segments;
 use crate::collection::{Collection, CollectionError, RowId};
 use crate::command::{CommandError, Context};
 use crate::embed::{Model, Role, Text, Vector};
@@ -38,6 +38,10 @@ pub(super) struct Ranking {
     pub candidates: usize,
     /// Best first.
     pub ranked: Vec<Ranked>,
+    /// Candidates each clause could have.
+    pub window: usize,
+    /// For EXPLAIN: how each vector search was answered.
+    pub traces: Vec<Trace>,
 }
 
 impl Asked {
@@ -57,11 +61,8 @@ impl Asked {
     }
 
     /// The candidates of each clause, those of all collections in one order.
-    fn clauses(
-        &self,
-        vectors: Vec<Hits>,
-        texts: Vec<TextHits>,
-    ) -> Result<Vec<Vec<(f64, Candidate)>>, CommandError> {
+    fn clauses(&self, found: Candidates) -> Result<Vec<Vec<(f64, Candidate)>>, CommandError> {
+        let Candidates { window, vectors, texts, .. } = found;
         let (mut vectors, mut texts) = (vectors.into_iter().zip(&self.dense), texts.into_iter());
         let mut clauses = Vec::with_capacity(self.ask.clauses.len());
         for clause in &self.ask.clauses {
@@ -87,15 +88,16 @@ impl Asked {
                 }
             }
             found.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| self.by_name(a.1, b.1)));
-            found.truncate(self.ask.window());
+            found.truncate(window);
             clauses.push(found);
         }
         Ok(clauses)
     }
 
     /// Makes one ranking of what the clauses found. A RERANK is still to be made.
-    pub(super) fn rank(&self, vectors: Vec<Hits>, texts: Vec<TextHits>) -> Result<Ranking, CommandError> {
-        let clauses = self.clauses(vectors, texts)?;
+    pub(super) fn rank(&self, mut found: Candidates) -> Result<Ranking, CommandError> {
+        let (window, traces) = (found.window, std::mem::take(&mut found.traces));
+        let clauses = self.clauses(found)?;
         let plain =
             |(score, candidate)| Ranked { candidate, score, fused: score, boost: 0.0, reranked: None };
         let mut ranked: Vec<Ranked> = match self.ask.fusion() {
@@ -119,15 +121,17 @@ impl Asked {
         if let Some((lambda, _)) = self.ask.mmr {
             ranked = self.varied(lambda, ranked)?;
         }
-        Ok(Ranking { clauses, candidates, ranked })
+        Ok(Ranking { clauses, candidates, ranked, window, traces })
     }
 
     /// Drops what scores less than MINSCORE.
     fn cut(&self, ranked: &mut Vec<Ranked>) {
-        if let Some(least) = self.ask.min_score {
-            let least = if self.shows_distance() { -least } else { least };
-            ranked.retain(|one| one.score >= least);
-        }
+        ranked.retain(|one| self.is_enough(one.score));
+    }
+
+    /// Whether a score is no less than MINSCORE.
+    pub(super) fn is_enough(&self, score: f64) -> bool {
+        self.ask.min_score.is_none_or(|least| score >= if self.shows_distance() { -least } else { least })
     }
 
     /// Whether scores are squared distances, which are shown without the minus they are ranked by.
@@ -162,7 +166,7 @@ impl Asked {
     /// The best by maximal marginal relevance, in the order they are chosen. Relevance is (1 + cosine) / 2 where the score
     /// is a cosine, else it runs from 0 to 1 over the pool.
     fn varied(&self, lambda: f64, mut ranked: Vec<Ranked>) -> Result<Vec<Ranked>, CommandError> {
-        ranked.truncate(self.ask.pool());
+        let further = self.cut_to(&mut ranked, self.ask.pool());
         let scores: Vec<f64> = ranked.iter().map(|one| one.score).collect();
         let metric = self.targets.first().map(|target| target.collection.params.layout.metric);
         let is_cosine = matches!(self.ask.clauses[..], [ref clause] if matches!(clause.what, What::Vector(_)))
@@ -190,7 +194,7 @@ impl Asked {
         let chosen = mmr(lambda, &relevance, count, cosine);
         drop(vectors);
         let mut ranked: Vec<Option<Ranked>> = ranked.into_iter().map(Some).collect();
-        Ok(chosen.into_iter().filter_map(|at| ranked[at].take()).collect())
+        Ok(chosen.into_iter().filter_map(|at| ranked[at].take()).chain(further).collect())
     }
 
     /// Scores the first of a ranking again: by what a cross-encoder says of the query and each stored text, or by the cosine
@@ -206,7 +210,8 @@ impl Asked {
             (None, Some(text)) => Role::Answer(Arc::clone(text)),
             _ => Role::Document,
         };
-        ranking.ranked.truncate(depth);
+        let further = self.cut_to(&mut ranking.ranked, depth);
+        ranking.ranked.extend(further);
         let mut texts = Vec::with_capacity(depth);
         let mut readable = Vec::with_capacity(depth);
         for one in std::mem::take(&mut ranking.ranked) {
