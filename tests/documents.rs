@@ -450,3 +450,32 @@ fn as_many_documents_are_found_as_asked_for_although_long_ones_have_the_best_chu
     client.call(&add("few", "long", &"ship ship sea\n\n".repeat(150), "CHUNK 3"));
     assert_eq!(window(&mut client, "VSEARCH few MATCH ship GROUPBY DOC"), 120.0);
 }
+
+#[test]
+fn code_is_split_at_its_items() {
+    let server = Server::start(&[]);
+    let mut client = server.connect_resp3();
+    let rust = "use std::fmt;\n\n/// Où.\nfn add(a: i32, b: i32) -> i32 {\n    a + b\n}\n\nfn sub(a: i32, b: i32) -> i32 {\n    a - b\n}\n\nfn mul(a: i32, b: i32) -> i32 {\n    a * b\n}\n";
+    let mut texts = |uri: &str, text: &str| -> Vec<String> {
+        let reply = client.call(&add("code", uri, text, "TYPE code CHUNK 40"));
+        assert!(matches!(reply, Value::Integer(1..)), "{reply:?}");
+        let found = client.call(&command(&["VDOC", "GET", "code", uri, "CHUNKS"]));
+        assert_eq!(found.field("type").text(), "code");
+        let span = |one: &Value| {
+            let (start, end) = (one.field("start").number() as usize, one.field("end").number() as usize);
+            assert_eq!(one.field("text").text(), text[start..end]);
+            text[start..end].to_owned()
+        };
+        found.field("chunks").items().iter().map(span).collect()
+    };
+    let found = texts("src/lib.rs", rust);
+    assert_eq!(found.concat(), rust);
+    assert!(found[1].starts_with("fn sub") && found[2].starts_with("fn mul"), "{found:#?}");
+    let python = "def a():\n    x = 1\n\n    return x\ndef b():\n    y = 2\n\n    return y\n".repeat(4);
+    let found = texts("lib.py", &python);
+    assert!(found.len() > 1 && found.iter().all(|chunk| chunk.starts_with("def ")), "{found:#?}");
+    let found = texts("lib.unknown", &python);
+    assert!(!found.iter().all(|chunk| chunk.starts_with("def ")), "what is not known is split as text");
+    let broken = format!("fn {{ {} ) let", "((((".repeat(2000));
+    assert_eq!(texts("broken.rs", &broken).concat(), broken);
+}

@@ -1,15 +1,20 @@
 //! Documents: a text becomes chunks, small enough to be embedded and to be read by people.
 //!
-//! Markdown is split at its structure, everything else at blank lines, lines, sentences, words, in that order of preference
-//! (so code too, whatever its language). A chunk takes as many of these as fit into its tokens. Chunks keep all characters of
-//! the text: put together they are it, but for blanks between them that nothing is made of.
+//! Markdown is split at its structure, code of a language that is known at that of its syntax tree (`code`), everything else at
+//! blank lines, lines, sentences, words, in that order of preference. A chunk takes as many of these as fit into its tokens.
+//! Chunks keep all characters of the text: put together they are it, but for blanks between them that nothing is made of.
 
+mod code;
 pub mod html;
+
+use std::ops::Range;
 
 use hashbrown::HashMap;
 use text_splitter::{ChunkConfig, ChunkSizer, MarkdownSplitter, TextSplitter};
 use thiserror::Error;
 use unicode_segmentation::UnicodeSegmentation;
+
+pub use code::Language;
 
 /// Tokens a chunk has at most when nothing else is asked for.
 pub const DEFAULT_CHUNK_TOKENS: usize = 512;
@@ -69,6 +74,8 @@ impl Kind {
 pub struct Settings {
     /// What it is written in.
     pub kind: Kind,
+    /// The language of code, if it is known.
+    pub language: Option<Language>,
     /// Tokens a chunk has at most.
     pub chunk_tokens: usize,
     /// Tokens at its end that the next one has again, at most.
@@ -106,28 +113,74 @@ pub fn split(
     settings: &Settings,
     count: impl Fn(&str) -> usize,
 ) -> Result<Vec<Piece>, DocumentError> {
-    let sizer = &Words::new(text, count);
-    let config = || {
-        let config = ChunkConfig::new(settings.chunk_tokens).with_sizer(sizer).with_trim(false);
-        config.with_overlap(settings.overlap_tokens).map_err(|_| DocumentError::Overlap)
-    };
-    let part_bytes = MIN_PART_BYTES.max(settings.chunk_tokens * PART_TOKEN_BYTES);
-    let mut pieces = Vec::new();
-    let mut begin = 0;
-    while begin < text.len() {
-        let part = &text[begin..begin + part_len(&text[begin..], part_bytes)];
-        let config = config()?;
-        match settings.kind {
-            Kind::Markdown | Kind::Html => {
-                collect(MarkdownSplitter::new(config).chunk_indices(part), begin, sizer, &mut pieces)?;
-            }
-            Kind::Text | Kind::Code => {
-                collect(TextSplitter::new(config).chunk_indices(part), begin, sizer, &mut pieces)?;
-            }
-        }
-        begin += part.len();
+    if settings.overlap_tokens >= settings.chunk_tokens {
+        return Err(DocumentError::Overlap);
     }
-    Ok(pieces)
+    let mut splitting = Splitting { text, settings, words: Words::new(text, count), pieces: Vec::new() };
+    let is_split = match (settings.kind, settings.language) {
+        (Kind::Code, Some(language)) => splitting.code(language)?,
+        _ => false,
+    };
+    if !is_split {
+        splitting.plain(0..text.len())?;
+    }
+    Ok(splitting.pieces)
+}
+
+/// A text that is being split.
+struct Splitting<'a> {
+    text: &'a str,
+    settings: &'a Settings,
+    words: Words<'a>,
+    pieces: Vec<Piece>,
+}
+
+impl Splitting<'_> {
+    fn tokens(&self, range: Range<usize>) -> usize {
+        self.words.tokens(range)
+    }
+
+    /// Splits a stretch of the text part by part, each with the end of the one before as far as the overlap goes.
+    fn plain(&mut self, range: Range<usize>) -> Result<(), DocumentError> {
+        let part_bytes = MIN_PART_BYTES.max(self.settings.chunk_tokens * PART_TOKEN_BYTES);
+        let mut begin = range.start;
+        while begin < range.end {
+            let rest = &self.text[begin..range.end];
+            let part = &rest[..part_len(rest, part_bytes)];
+            let end = begin + part.len();
+            for (start, chunk) in self.chunks(part)? {
+                self.keep(begin + start..begin + start + chunk.len())?;
+            }
+            let shared = self.words.last(end, self.settings.overlap_tokens);
+            // A part is at least half as long as it may be: so the next one ends further on.
+            begin = if end < range.end && end - shared < part_bytes / 4 { shared } else { end };
+        }
+        Ok(())
+    }
+
+    /// The chunks of a part of the text, and where they begin in it.
+    fn chunks<'b>(&self, part: &'b str) -> Result<Vec<(usize, &'b str)>, DocumentError> {
+        let config = ChunkConfig::new(self.settings.chunk_tokens).with_sizer(&self.words).with_trim(false);
+        let config = config.with_overlap(self.settings.overlap_tokens).map_err(|_| DocumentError::Overlap)?;
+        Ok(match self.settings.kind {
+            Kind::Markdown | Kind::Html => MarkdownSplitter::new(config).chunk_indices(part).collect(),
+            Kind::Text | Kind::Code => TextSplitter::new(config).chunk_indices(part).collect(),
+        })
+    }
+
+    /// Keeps a chunk, if there is something in it that is not in the one before.
+    fn keep(&mut self, range: Range<usize>) -> Result<(), DocumentError> {
+        let is_new = self.pieces.last().is_none_or(|last| last.end < range.end);
+        if !is_new || self.text[range.clone()].trim().is_empty() {
+            return Ok(());
+        }
+        if self.pieces.len() == MAX_CHUNKS {
+            return Err(DocumentError::TooManyChunks);
+        }
+        let tokens = self.tokens(range.clone());
+        self.pieces.push(Piece { start: range.start, end: range.end, tokens });
+        Ok(())
+    }
 }
 
 /// Bytes of the next part of a text: up to the last blank line within the limit, else the last line, else the last blank.
@@ -138,22 +191,6 @@ fn part_len(text: &str, most: usize) -> usize {
     let within = &text[..text.floor_char_boundary(most)];
     let mut ends = ["\n\n", "\n", " "].iter().filter_map(|mark| Some(within.rfind(mark)? + mark.len()));
     ends.find(|&end| end > within.len() / 2).unwrap_or(within.len())
-}
-
-fn collect<'a>(
-    chunks: impl Iterator<Item = (usize, &'a str)>,
-    begin: usize,
-    sizer: &Words<'_>,
-    pieces: &mut Vec<Piece>,
-) -> Result<(), DocumentError> {
-    for (start, chunk) in chunks.filter(|(_, chunk)| !chunk.trim().is_empty()) {
-        if pieces.len() == MAX_CHUNKS {
-            return Err(DocumentError::TooManyChunks);
-        }
-        let start = begin + start;
-        pieces.push(Piece { start, end: start + chunk.len(), tokens: sizer.size(chunk) });
-    }
-    Ok(())
 }
 
 /// The words of a text, and how many tokens there are up to each: a chunk's tokens are a difference, so that splitting takes
@@ -194,14 +231,31 @@ impl<'a> Words<'a> {
     }
 }
 
-impl ChunkSizer for &Words<'_> {
+impl Words<'_> {
     /// Tokens of a part of the text: those of the words that end in it.
+    fn tokens(&self, range: Range<usize>) -> usize {
+        let first = self.ends.partition_point(|&end| end <= range.start);
+        let last = self.ends.partition_point(|&end| end <= range.end);
+        self.before[last.max(first)] - self.before[first]
+    }
+
+    /// Where the last words before a place begin that have so many tokens together at most.
+    fn last(&self, end: usize, tokens: usize) -> usize {
+        // A word may have no tokens.
+        if tokens == 0 {
+            return end;
+        }
+        let words = self.ends.partition_point(|&word| word <= end);
+        let first = self.before[..words].partition_point(|&before| before + tokens < self.before[words]);
+        if first == words { end } else { first.checked_sub(1).map_or(0, |word| self.ends[word]) }
+    }
+}
+
+impl ChunkSizer for &Words<'_> {
     fn size(&self, chunk: &str) -> usize {
         // The splitter gives parts of the text itself.
         let start = chunk.as_ptr().addr() - self.text.as_ptr().addr();
-        let first = self.ends.partition_point(|&end| end <= start);
-        let last = self.ends.partition_point(|&end| end <= start + chunk.len());
-        self.before[last] - self.before[first]
+        self.tokens(start..start + chunk.len())
     }
 }
 
@@ -212,7 +266,7 @@ mod tests {
     const MARKDOWN: &str = "# One\n\nA first paragraph of some words.\n\n## Two\n\n- an item\n- another item\n\n```\nlet a = 1;\n\nlet b = 2;\n```\n";
 
     fn settings(kind: Kind, chunk_tokens: usize, overlap_tokens: usize) -> Settings {
-        Settings { kind, chunk_tokens, overlap_tokens }
+        Settings { kind, language: None, chunk_tokens, overlap_tokens }
     }
 
     fn one(_: &str) -> usize {
@@ -245,6 +299,15 @@ mod tests {
         let pieces = split(text, &settings(Kind::Text, 4, 2), one).unwrap();
         assert!(pieces.windows(2).all(|two| two[1].start < two[0].end && two[1].start > two[0].start));
         assert_eq!(split(text, &settings(Kind::Text, 4, 4), one), Err(DocumentError::Overlap));
+        // Long texts are split in parts, which do not show.
+        let long = "word ".repeat(20_000);
+        for (_, kind) in KINDS {
+            let pieces = split(&long, &settings(kind, 100, 20), one).unwrap();
+            let is_good = |two: &[Piece]| two[1].start < two[0].end && two[1].end > two[0].end;
+            assert!(pieces.windows(2).all(is_good), "{kind:?}");
+            assert!(pieces.iter().all(|piece| piece.tokens <= 100), "{kind:?}");
+            assert_eq!(long[pieces.last().unwrap().end..].trim(), "");
+        }
     }
 
     #[test]
