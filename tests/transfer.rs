@@ -261,3 +261,167 @@ fn indexes_of_vectra_are_imported() {
     assert!(import("nosuch", &["--key", "k"]).contains("index.json"));
     assert!(import("docs", &[]).contains("--key"));
 }
+
+/// A collection with everything that one can have.
+fn fill_whole(client: &mut Client) {
+    let guide = "# Boats\n\nA ship sails over the ocean. The captain steers the boat to the harbour.\n\n# Taxes\n\nThe government raised the income tax. Citizens pay money to the state.\n\n# Health\n\nThe doctor gives the patient a medicine.\n";
+    let created = "VCREATE lib MODEL builtin METRIC IP NOQUANT INDEX FLAT M 24 EF 77 ANALYZER standard FIELD title DIM 3 FIELD cover DIM 2";
+    for asked in [
+        words(created),
+        command(&[
+            "VDOC",
+            "ADD",
+            "lib",
+            "guide.md",
+            guide,
+            "TYPE",
+            "md",
+            "CHUNK",
+            "24",
+            "ATTR",
+            r#"{"year":2026}"#,
+        ]),
+        command(&["VDOC", "ADD", "lib", "a \"b\" #1", "a cat\non the sofa", "OVERLAP", "3"]),
+        words("VREM lib guide.md#1"),
+        command(&["VSETATTR", "lib", "guide.md#2", r#"{"year":1999}"#]),
+        command(&[
+            "VADD",
+            "lib",
+            "TEXT",
+            "Running shoes",
+            "shoe",
+            "SETSPARSE",
+            "2",
+            "dog",
+            "1.5",
+            "puppy",
+            "0.1",
+        ]),
+        words("VEXPIRE lib shoe 5000"),
+        words("VADD lib TEXT boots boot SETSPARSE 1 dog 0.75"),
+        words("VADD lib VALUES 3 1 2 0.1 shoe FIELD title"),
+        words("VADD lib VALUES 3 3 2 1 guide.md#0 FIELD title"),
+        words("VADD lib VALUES 2 3 2 guide.md#0 FIELD cover"),
+    ] {
+        let reply = client.call(&asked);
+        assert!(!reply.is_error(), "{reply:?}");
+    }
+}
+
+/// What a server says of such a collection.
+fn told(client: &mut Client, key: &str) -> Vec<Value> {
+    let mut told = Vec::new();
+    let info = client.call(&words(&format!("VINFO {key}")));
+    for name in [
+        "quant-type",
+        "hnsw-m",
+        "vector-dim",
+        "size",
+        "metric",
+        "raw",
+        "index",
+        "ef",
+        "model",
+        "model-hash",
+        "analyzer",
+        "documents",
+    ] {
+        told.push(info.field(name).clone());
+    }
+    told.extend(["title", "cover"].map(|field| info.field("fields").field(field).field("dim").clone()));
+    let listed = client.call(&words(&format!("VDOC LIST {key} 0")));
+    assert_eq!(listed.items()[1].items().len(), 2);
+    for uri in ["guide.md", "a \"b\" #1"] {
+        told.push(client.call(&command(&["VDOC", "GET", key, uri, "CHUNKS"])));
+        told.push(client.call(&command(&["VDOC", "DUMP", key, uri])));
+    }
+    for element in ["guide.md#0", "guide.md#2", "a \"b\" #1#0", "boot"] {
+        let parts = ["VGET", key, element, "WITHVECTOR", "WITHATTRIBS", "WITHTEXT", "WITHSPARSE"];
+        told.push(client.call(&command(&parts)));
+    }
+    for asked in [
+        "VGET KEY shoe WITHSPARSE",
+        "VEMB KEY shoe FIELD title",
+        "VEMB KEY guide.md#0 FIELD cover",
+        "VEMB KEY boot FIELD title",
+        "VSEARCH KEY SPARSE 2 dog 1 puppy 2",
+        "VSEARCH KEY MATCH running",
+        "VSEARCH KEY MATCH run",
+        "VSEARCH KEY VECTOR TEXT ship MATCH boat GROUPBY DOC",
+        "VSEARCH KEY VECTOR VALUES 3 1 1 1 FIELD title WITHATTRIBS",
+        "VDOC SECTIONS KEY guide.md TOKENS 40 QUERY health",
+    ] {
+        told.push(client.call(&words(&asked.replace("KEY", key))));
+    }
+    // That moment is told to the second.
+    let shoe = told.iter_mut().find_map(|reply| match reply {
+        Value::Map(parts) if parts.iter().any(|(name, _)| name.text() == "expires_ms") => Some(parts),
+        _ => None,
+    });
+    shoe.unwrap().retain(|(name, _)| name.text() != "expires_ms");
+    let seconds = client.call(&words(&format!("VTTL {key} shoe"))).number();
+    assert!((4990.0..=5001.0).contains(&seconds), "{seconds}");
+    assert_eq!(client.call(&words(&format!("VTTL {key} boot"))), Value::Integer(-1));
+    told
+}
+
+fn assert_told(found: &[Value], wanted: &[Value], what: &str) {
+    for (at, (one, other)) in found.iter().zip(wanted).enumerate() {
+        assert!(one == other, "{what}, reply {at}: {one:.300} is not {other:.300}");
+    }
+}
+
+#[test]
+fn a_collection_comes_back_whole_from_a_file_and_from_another_server() {
+    let (from, to) = (Server::start(&[]), Server::start(&[]));
+    let mut client = from.connect_resp3();
+    fill_whole(&mut client);
+    let before = told(&mut client, "lib");
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let said = succeeded(&export(&from, "lib", &file("lib.jsonl")));
+    assert!(said.contains("5 elements, 2 documents\n"), "{said}");
+    let said = succeeded(&import(&to, &file("lib.jsonl"), "lib"));
+    assert!(said.contains("5 elements, 2 documents\n"), "{said}");
+    succeeded(&export(&from, "lib", &format!("redis://{}/copy", to.address)));
+    let mut other = to.connect_resp3();
+    for key in ["lib", "copy"] {
+        assert_told(&told(&mut other, key), &before, key);
+    }
+    // A document that has not changed is known as such.
+    let rows = |client: &mut Client| client.call(&words("VINFO copy")).field("rows").number();
+    let written = rows(&mut other);
+    let add = command(&["VDOC", "ADD", "copy", "a \"b\" #1", "a cat\non the sofa", "OVERLAP", "3"]);
+    assert_eq!((other.call(&add).number(), rows(&mut other)), (1.0, written));
+    // What another format cannot keep is said.
+    for (name, lost) in [("lib.csv", "2 documents are lost"), ("lib.npy", "are not kept; that")] {
+        let said = succeeded(&export(&from, "lib", &file(name)));
+        assert!(said.contains(lost) && said.contains("not kept"), "{said}");
+    }
+    // Once again over what is there: chunks of an older document go.
+    other.call(&command(&["VDOC", "ADD", "lib", "guide.md", &"A long text.\n\n".repeat(30), "CHUNK", "5"]));
+    succeeded(&import(&to, &file("lib.jsonl"), "lib"));
+    assert_told(&told(&mut other, "lib"), &before, "lib again");
+}
+
+#[test]
+fn dumps_of_documents_are_checked() {
+    let server = Server::start(&[]);
+    let mut client = server.connect_resp3();
+    client.call(&words("VDOC ADD docs a text"));
+    let Value::Bulk(dump) = client.call(&words("VDOC DUMP docs a")) else { panic!("a dump is bytes") };
+    assert_eq!(client.call(&words("VDOC DUMP docs b")), Value::Null);
+    let mut restore = |key: &str, uri: &str, dump: &[u8]| {
+        client.call(&command(&[&b"VDOC"[..], b"RESTORE", key.as_bytes(), uri.as_bytes(), dump])).text()
+    };
+    assert_eq!(restore("docs", "a", &dump), "OK");
+    assert!(restore("nosuch", "a", &dump).contains("key does not exist"));
+    assert!(restore("docs", "b", &dump).contains("none of the document's chunks"));
+    for cut in 0..dump.len() {
+        assert!(restore("docs", "a", &dump[..cut]).contains("damaged"), "{cut}");
+    }
+    let mut newer = dump.clone();
+    newer[0] = 2;
+    assert!(restore("docs", "a", &newer).contains("another version"));
+    assert_eq!(client.call(&words("VDOC GET docs a")).field("count").number(), 1.0);
+}

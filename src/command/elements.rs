@@ -8,6 +8,7 @@ use super::reply::Reply;
 use super::vectors::{element, row_of};
 use super::{Call, CommandError, Outcome, unexpected};
 use crate::collection::filter::Filter;
+use crate::collection::sparse::terms;
 use crate::collection::{Collection, RowId, live_offsets};
 
 /// Elements a VSCAN looks at when COUNT is not given.
@@ -23,10 +24,10 @@ pub(super) fn filter(expression: &[u8]) -> Result<Filter, CommandError> {
     Filter::parse(expression).map_err(|error| CommandError::Text(format!("ERR {error}").into()))
 }
 
-/// `VGET key element [WITHVECTOR] [WITHATTRIBS] [WITHTEXT]`: one that goes by itself shows when, one with vectors in fields
+/// `VGET key element [WITHVECTOR] [WITHATTRIBS] [WITHTEXT] [WITHSPARSE]`: one that goes by itself shows when, one with vectors in fields
 /// shows these too.
 pub(super) fn vget(call: &Call<'_>) -> Result<Outcome, CommandError> {
-    let (mut vector, mut attributes, mut text) = (false, false, false);
+    let (mut vector, mut attributes, mut text, mut sparse) = (false, false, false, false);
     for word in call.request.args().skip(3) {
         if is_word(word, "WITHVECTOR") {
             vector = true;
@@ -34,6 +35,8 @@ pub(super) fn vget(call: &Call<'_>) -> Result<Outcome, CommandError> {
             attributes = true;
         } else if is_word(word, "WITHTEXT") {
             text = true;
+        } else if is_word(word, "WITHSPARSE") {
+            sparse = true;
         } else {
             return Err(unexpected(word));
         }
@@ -59,6 +62,13 @@ pub(super) fn vget(call: &Call<'_>) -> Result<Outcome, CommandError> {
     }
     if text {
         fields.push((Reply::text("text"), collection.text(row)?.map_or(Reply::Null, Reply::bulk)));
+    }
+    if sparse {
+        let terms = collection.sparse(row)?.map(terms);
+        let weights = terms.map(|terms| {
+            terms.map(|(term, weight)| (Reply::bulk(term), Reply::Double(f64::from(weight)))).collect()
+        });
+        fields.push((Reply::text("sparse"), weights.map_or(Reply::Null, Reply::Map)));
     }
     reply(Reply::Map(fields))
 }

@@ -65,7 +65,7 @@ fn subcommand_categories(spec: &CommandSpec, name: &str) -> Option<Vec<&'static 
         ("client", _) => vec!["connection", "slow"],
         ("acl", "cat" | "genpass" | "whoami") | (_, "help") => vec!["slow"],
         ("acl" | "config" | "slowlog" | "latency" | "module", _) => ADMIN.to_vec(),
-        ("vdoc", "get" | "list" | "sections") => vec!["read", "vector", "slow"],
+        ("vdoc", "dump" | "get" | "list" | "sections") => vec!["read", "vector", "slow"],
         _ => return None,
     })
 }

@@ -141,6 +141,7 @@ pub(super) fn vinfo(call: &Call<'_>) -> Result<Outcome, CommandError> {
         ("metric", Reply::simple(metric_name(params.layout.metric))),
         ("raw", Reply::simple(if params.raw { "yes" } else { "no" })),
         ("index", Reply::simple(index_name(params.index))),
+        ("ef", Reply::integer(params.ef)),
         ("model", model),
         ("model-hash", hash),
         ("analyzer", Reply::bulk(params.analyzer.to_string().as_bytes())),

@@ -160,18 +160,23 @@ pub struct Writer {
     rows: Vec<(Record, Map<String, Value>)>,
     columns: Vec<String>,
     skipped: u64,
+    /// Elements that have what no column keeps.
+    poorer: u64,
 }
 
 impl Writer {
     /// Begins.
     pub fn new(part: Part) -> Self {
-        Self { part, rows: Vec::new(), columns: Vec::new(), skipped: 0 }
+        Self { part, rows: Vec::new(), columns: Vec::new(), skipped: 0, poorer: 0 }
     }
 }
 
 impl Sink for Writer {
     fn put(&mut self, records: Vec<Record>) -> Result<(), CliError> {
         for mut record in records {
+            let has_more =
+                !record.fields.is_empty() || !record.sparse.is_empty() || record.expires_ms.is_some();
+            self.poorer += u64::from(has_more);
             let attributes = match record.attributes.take().map(|json| serde_json::from_slice(&json)) {
                 Some(Ok(Value::Object(fields))) => fields,
                 Some(_) => {
@@ -213,6 +218,15 @@ impl Sink for Writer {
     }
 
     fn lost(&self) -> Option<String> {
-        (self.skipped > 0).then(|| format!("{} attributes that are no objects are not kept", self.skipped))
+        let lost = [
+            (self.skipped, "attributes that are no objects are not kept"),
+            (self.poorer, "elements' vectors in fields, sparse vectors and ends are not kept"),
+        ];
+        let lost: Vec<String> = lost
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        (!lost.is_empty()).then(|| lost.join("; "))
     }
 }

@@ -95,6 +95,9 @@ impl Sink for Writer {
     }
 
     fn lost(&self) -> Option<String> {
-        Some("attributes and texts are not kept in this format".to_owned())
+        Some(
+            "only names and vectors are kept in this format: attributes, texts and all else are not kept"
+                .to_owned(),
+        )
     }
 }

@@ -16,6 +16,8 @@ use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use serde::{Deserialize, Serialize};
+
 use super::arguments::{Arguments, Subcommand};
 use super::documents::{Document, Documents, Kept, kind};
 use super::interrupt::Interrupt;
@@ -40,7 +42,8 @@ macro_rules! formats {
 
   .npy    vectors, a row each (little-endian f32, f64, f16, or 8 bits); elements are 0, 1, 2 ... or the lines of FILE.ids
   .fvecs  vectors, each with its dimension in front; elements as with .npy
-  .jsonl  an object a line: id, vector, attributes, text, fields (their vectors; the set must have them)
+  .jsonl  an object a line: id, vector, attributes, text, fields (their vectors), sparse, expires_ms; what the set is, and
+          its documents, are lines too: all that a set of Vecdis has
   .csv    a column each: id, vector (numbers with blanks between them), text; other columns are attributes
 
 A password stands in the URL, or in the variable REDISCLI_AUTH.
@@ -99,19 +102,43 @@ pub struct Record {
     pub text: Option<Vec<u8>>,
     /// Its vectors in fields.
     pub fields: BTreeMap<String, Vec<f32>>,
+    /// Its sparse vector: weights by term.
+    pub sparse: BTreeMap<String, f32>,
+    /// When it goes by itself, unix milliseconds.
+    pub expires_ms: Option<u64>,
+}
+
+/// A document whose chunks are elements.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Its URI.
+    pub uri: Vec<u8>,
+    /// What VDOC DUMP gives.
+    pub dump: Vec<u8>,
 }
 
 /// What a set is, where its source says it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Shape {
+    /// Dimensions.
+    pub dim: usize,
     /// NOQUANT, Q8 or BIN.
-    pub quantization: Option<&'static str>,
+    pub quantization: Option<String>,
     /// Only Vecdis knows others than COSINE.
     pub metric: Option<String>,
+    /// YES or NO: whether it keeps the vectors as they were given.
+    pub raw: Option<String>,
+    /// AUTO, FLAT or HNSW.
+    pub index: Option<String>,
+    /// The graph's links.
+    pub m: Option<u64>,
+    /// Candidates while it is built.
+    pub ef: Option<u64>,
     /// The model of its texts.
     pub model: Option<String>,
-    /// Dimensions.
-    pub dims: usize,
+    /// What makes terms of its texts.
+    pub analyzer: Option<String>,
     /// Its fields with their dimensions.
     pub fields: Vec<(String, usize)>,
 }
@@ -131,6 +158,14 @@ pub trait Source {
     /// # Errors
     /// What cannot be read.
     fn next(&mut self) -> Result<Vec<Record>, CliError>;
+
+    /// The next documents, when there are no more records; none at the end.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    fn next_documents(&mut self) -> Result<Vec<Entry>, CliError> {
+        Ok(Vec::new())
+    }
 }
 
 /// Where records go.
@@ -140,6 +175,14 @@ pub trait Sink {
     /// # Errors
     /// What cannot be written.
     fn put(&mut self, records: Vec<Record>) -> Result<(), CliError>;
+
+    /// Takes documents, whose elements have come; false if it keeps none.
+    ///
+    /// # Errors
+    /// What cannot be written.
+    fn put_documents(&mut self, _: Vec<Entry>) -> Result<bool, CliError> {
+        Ok(false)
+    }
 
     /// All have come.
     ///
@@ -171,7 +214,7 @@ fn import(arguments: &Arguments) -> Result<ExitCode, CliError> {
     };
     let one = |source: &mut dyn Source, key: &[u8]| {
         let mut shape = source.shape();
-        shape.quantization = quantization.or(shape.quantization);
+        shape.quantization = quantization.map(str::to_owned).or(shape.quantization);
         copy(source, &mut ServerSink::open(&target, key, shape)?, &String::from_utf8_lossy(key))
     };
     match arguments.value("--from") {
@@ -237,7 +280,7 @@ fn export(arguments: &Arguments) -> Result<ExitCode, CliError> {
         let shape = source.shape();
         return copy(&mut source, &mut ServerSink::open(&to, own.as_bytes(), shape)?, key);
     }
-    let mut sink = create(Path::new(target), source.shape().dims)?;
+    let mut sink = create(Path::new(target), &source.shape())?;
     copy(&mut source, &mut *sink, key)
 }
 
@@ -261,10 +304,33 @@ fn copy(source: &mut dyn Source, sink: &mut dyn Sink, what: &str) -> Result<Exit
             return Ok(ExitCode::from(INTERRUPTED));
         }
     }
+    let (documents, lost_documents) = copy_documents(source, sink)?;
     sink.finish()?;
     drop(progress);
-    let lost = sink.lost().map_or(String::new(), |lost| format!("; {lost}"));
-    print(&format!("{what}: {count} elements{lost}\n"))
+    let mut said = format!("{what}: {count} elements");
+    if documents > 0 {
+        said += &format!(", {documents} documents");
+    }
+    let lost_documents = (lost_documents > 0).then(|| {
+        format!("that elements are chunks of documents is not kept: {lost_documents} documents are lost")
+    });
+    for lost in sink.lost().into_iter().chain(lost_documents) {
+        said += &format!("; {lost}");
+    }
+    print(&format!("{said}\n"))
+}
+
+/// Moves all documents. Gives how many are kept, and how many are not.
+fn copy_documents(source: &mut dyn Source, sink: &mut dyn Sink) -> Result<(usize, usize), CliError> {
+    let (mut kept, mut lost) = (0, 0);
+    loop {
+        let documents = source.next_documents()?;
+        let count = documents.len();
+        if count == 0 {
+            return Ok((kept, lost));
+        }
+        *if sink.put_documents(documents)? { &mut kept } else { &mut lost } += count;
+    }
 }
 
 fn format(path: &Path) -> &str {
@@ -284,21 +350,21 @@ fn open(path: &Path) -> Result<Box<dyn Source>, CliError> {
     Ok(match format(path) {
         "npy" => Box::new(npy::Reader::open(path, reader)?),
         "fvecs" => Box::new(fvecs::Reader::open(path, reader)?),
-        "jsonl" => Box::new(jsonl::Reader::new(path, reader)),
+        "jsonl" => Box::new(jsonl::Reader::open(path, reader)?),
         _ => Box::new(csv::Reader::open(path, reader)?),
     })
 }
 
 /// Makes a file of any format.
-fn create(path: &Path, dims: usize) -> Result<Box<dyn Sink>, CliError> {
+fn create(path: &Path, shape: &Shape) -> Result<Box<dyn Sink>, CliError> {
     if !["npy", "fvecs", "jsonl", "csv"].contains(&format(path)) {
         return Err(unknown(path));
     }
     let file = Part::create(path)?;
     Ok(match format(path) {
-        "npy" => Box::new(npy::Writer::create(file, dims)?),
+        "npy" => Box::new(npy::Writer::create(file, shape.dim)?),
         "fvecs" => Box::new(fvecs::Writer::create(file)?),
-        "jsonl" => Box::new(jsonl::Writer::new(file)),
+        "jsonl" => Box::new(jsonl::Writer::create(file, shape)?),
         _ => Box::new(csv::Writer::new(file)),
     })
 }

@@ -1,11 +1,12 @@
 //! Vector sets on a server, of Redis or Vecdis.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
-use super::{BATCH_RECORDS, Record, Shape, Sink, Source};
+use super::{BATCH_RECORDS, Entry, Record, Shape, Sink, Source};
 use crate::cli::CliError;
 use crate::cli::client::{BytesFrame, Client, Command};
 use crate::cli::remote::{Place, bulk, number, pairs};
+use crate::clock;
 
 /// Names asked for at a time.
 const PAGE_NAMES: usize = 4096;
@@ -52,6 +53,8 @@ pub struct ServerSource {
     names: VecDeque<Vec<u8>>,
     /// The last name of the page before; nothing when there are no more.
     after: Option<Vec<u8>>,
+    /// Where the list of documents goes on; nothing when there are no more.
+    documents: Option<Vec<u8>>,
 }
 
 impl ServerSource {
@@ -70,16 +73,21 @@ impl ServerSource {
         let text =
             |name: &str| field(name).and_then(bulk).map(|text| String::from_utf8_lossy(&text).into_owned());
         let quantization = match text("quant-type").as_deref() {
-            Some("f32") => Some("NOQUANT"),
-            Some("bin") => Some("BIN"),
-            _ => Some("Q8"),
+            Some("f32") => "NOQUANT",
+            Some("bin") => "BIN",
+            _ => "Q8",
         };
         let count = |name: &str| field(name).and_then(number).unwrap_or(0);
         let shape = Shape {
-            quantization,
+            dim: usize::try_from(count("vector-dim")).unwrap_or(0),
+            quantization: Some(quantization.to_owned()),
             metric: text("metric"),
+            raw: text("raw"),
+            index: text("index"),
+            m: field("hnsw-m").and_then(number),
+            ef: field("ef").and_then(number),
             model: text("model"),
-            dims: usize::try_from(count("vector-dim")).unwrap_or(0),
+            analyzer: text("analyzer"),
             fields: field("fields").and_then(fields).unwrap_or_default(),
         };
         let total = count("size");
@@ -92,6 +100,7 @@ impl ServerSource {
             total,
             names: VecDeque::new(),
             after: Some(Vec::new()),
+            documents: is_vecdis.then(|| b"0".to_vec()),
         };
         source.page()?;
         Ok(source)
@@ -127,7 +136,10 @@ impl ServerSource {
         let commands: Vec<Command> = match self.is_vecdis {
             true => names
                 .iter()
-                .map(|name| about("VGET", name).arg("WITHVECTOR").arg("WITHATTRIBS").arg("WITHTEXT"))
+                .map(|name| {
+                    let parts = ["WITHVECTOR", "WITHATTRIBS", "WITHTEXT", "WITHSPARSE"];
+                    parts.into_iter().fold(about("VGET", name), |get, part| get.arg(part))
+                })
                 .collect(),
             false => names.iter().flat_map(|name| [about("VEMB", name), about("VGETATTR", name)]).collect(),
         };
@@ -135,31 +147,44 @@ impl ServerSource {
         let per_name = commands.len() / names.len().max(1);
         let mut records = Vec::new();
         for (element, answers) in names.into_iter().zip(answers.chunks(per_name)) {
-            let (vector, attributes, text, further) = match answers {
+            let record = match answers {
                 [map] => {
-                    let Some(fields) = pairs(map) else { continue };
-                    let field =
-                        |name: &str| fields.iter().find(|(known, _)| known == name).map(|(_, value)| value);
-                    (
-                        field("vector").and_then(floats),
-                        field("attributes").and_then(bulk),
-                        field("text").and_then(bulk),
-                        field("fields").and_then(pairs).unwrap_or_default(),
-                    )
+                    let Some(parts) = pairs(map) else { continue };
+                    let part =
+                        |name: &str| parts.iter().find(|(known, _)| known == name).map(|(_, value)| value);
+                    let further = part("fields").and_then(pairs).unwrap_or_default();
+                    let weights = part("sparse").and_then(pairs).unwrap_or_default();
+                    Record {
+                        element,
+                        vector: part("vector").and_then(floats),
+                        attributes: part("attributes").and_then(bulk),
+                        text: part("text").and_then(bulk),
+                        fields: valued(further, floats),
+                        sparse: valued(weights, float),
+                        expires_ms: part("expires_ms").and_then(number),
+                    }
                 }
-                [vector, attributes] => (floats(vector), bulk(attributes), None, Vec::new()),
+                [vector, attributes] => {
+                    let (vector, attributes) = (floats(vector), bulk(attributes));
+                    Record { element, vector, attributes, ..Record::default() }
+                }
                 _ => return Err(unexpected("VGET")),
             };
             // One without a vector has been removed meanwhile.
-            if vector.is_some() {
-                let further =
-                    further.iter().filter_map(|(name, vector)| Some((name.clone(), floats(vector)?)));
-                let fields = further.collect();
-                records.push(Record { element, vector, attributes, text, fields });
+            if record.vector.is_some() {
+                records.push(record);
             }
         }
         Ok(records)
     }
+}
+
+/// Names with what their values are read as.
+fn valued<T>(
+    pairs: Vec<(String, BytesFrame)>,
+    read: impl Fn(&BytesFrame) -> Option<T>,
+) -> BTreeMap<String, T> {
+    pairs.into_iter().filter_map(|(name, value)| Some((name, read(&value)?))).collect()
 }
 
 /// Names and dimensions of the fields that VINFO tells.
@@ -173,8 +198,11 @@ fn fields(frame: &BytesFrame) -> Option<Vec<(String, usize)>> {
 
 fn floats(frame: &BytesFrame) -> Option<Vec<f32>> {
     let BytesFrame::Array(items) = frame else { return None };
-    let float = |item: &BytesFrame| String::from_utf8(bulk(item)?).ok()?.parse().ok();
     items.iter().map(float).collect()
+}
+
+fn float(item: &BytesFrame) -> Option<f32> {
+    String::from_utf8(bulk(item)?).ok()?.parse().ok()
 }
 
 impl Source for ServerSource {
@@ -202,6 +230,28 @@ impl Source for ServerSource {
             }
         }
     }
+
+    fn next_documents(&mut self) -> Result<Vec<Entry>, CliError> {
+        let mut found = Vec::new();
+        while let Some(cursor) = self.documents.take() {
+            let about = |verb: &str| Command::new(["VDOC", verb]).arg(self.key.clone());
+            let answer =
+                self.client.call(&about("LIST").arg(cursor).arg("COUNT").arg(BATCH_RECORDS.to_string()))?;
+            let BytesFrame::Array(parts) = answer else { return Err(unexpected("VDOC LIST")) };
+            let [next, BytesFrame::Array(uris)] = &parts[..] else { return Err(unexpected("VDOC LIST")) };
+            let uris: Vec<Vec<u8>> = uris.iter().filter_map(bulk).collect();
+            self.documents = bulk(next).filter(|next| next != b"0");
+            let dumps: Vec<Command> = uris.iter().map(|uri| about("DUMP").arg(uri.clone())).collect();
+            let dumps = self.client.pipeline(&dumps)?;
+            // One without a dump has been removed meanwhile.
+            let entry = |(uri, dump): (Vec<u8>, BytesFrame)| Some(Entry { uri, dump: bulk(&dump)? });
+            found.extend(uris.into_iter().zip(dumps).filter_map(entry));
+            if !found.is_empty() {
+                break;
+            }
+        }
+        Ok(found)
+    }
 }
 
 /// Adds to a set.
@@ -209,9 +259,9 @@ pub struct ServerSink {
     client: Client,
     key: Vec<u8>,
     is_vecdis: bool,
-    quantization: Option<&'static str>,
-    lost_texts: u64,
-    lost_vectors: usize,
+    quantization: Option<String>,
+    /// What Redis does not keep, and how many of it there were.
+    lost: [(&'static str, usize); 4],
 }
 
 impl ServerSink {
@@ -224,34 +274,24 @@ impl ServerSink {
         let is_vecdis = place.is_vecdis(&mut client)?;
         let exists = client.call(&Command::new(["EXISTS"]).arg(key))? == BytesFrame::Integer(1);
         let metric = shape.metric.as_deref().unwrap_or("cosine");
-        if is_vecdis && !exists && shape.dims > 0 {
-            let mut create = Command::new(["VCREATE"]).arg(key).arg("DIM").arg(shape.dims.to_string());
-            create = create.arg("METRIC").arg(metric).arg(shape.quantization.unwrap_or("Q8"));
-            if let Some(model) = &shape.model {
-                create = create.arg("MODEL").arg(model.as_str());
-            }
-            for (name, dim) in &shape.fields {
-                create = create.arg("FIELD").arg(name.as_str()).arg("DIM").arg(dim.to_string());
-            }
-            client.call(&create)?;
+        if is_vecdis && !exists && shape.dim > 0 {
+            client.call(&create(key, &shape))?;
         } else if !is_vecdis && !metric.eq_ignore_ascii_case("cosine") {
             return Err(CliError::Data(format!(
                 "the set's metric is {metric}; {} knows cosine only",
                 place.name()
             )));
         }
-        Ok(Self {
-            client,
-            key: key.to_vec(),
-            is_vecdis,
-            quantization: shape.quantization,
-            lost_texts: 0,
-            lost_vectors: 0,
-        })
+        let lost = ["texts", "vectors in fields", "sparse vectors", "ends of elements"].map(|what| (what, 0));
+        Ok(Self { client, key: key.to_vec(), is_vecdis, quantization: shape.quantization, lost })
     }
 
-    /// Adds a record: its own vector, then those in fields.
+    /// Adds a record: its own vector, then those in fields. Nothing if its time is over.
     fn adds(&self, mut record: Record) -> Result<Vec<Command>, CliError> {
+        let now_ms = clock::now_ms();
+        if record.expires_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+            return Ok(Vec::new());
+        }
         let (element, fields) = (record.element.clone(), std::mem::take(&mut record.fields));
         let in_field = |(name, vector): (String, Vec<f32>)| {
             let add = Command::new(["VADD"]).arg(self.key.clone()).arg("FP32").arg(blob(&vector));
@@ -261,10 +301,10 @@ impl ServerSink {
             true => fields.into_iter().map(in_field).collect(),
             false => Vec::new(),
         };
-        Ok(std::iter::once(self.add(record)?).chain(fields).collect())
+        Ok(std::iter::once(self.add(record, now_ms)?).chain(fields).collect())
     }
 
-    fn add(&self, record: Record) -> Result<Command, CliError> {
+    fn add(&self, record: Record, now_ms: u64) -> Result<Command, CliError> {
         let add = Command::new(["VADD"]).arg(self.key.clone());
         let text = record.text.filter(|_| self.is_vecdis || record.vector.is_none());
         let mut add = match (&record.vector, &text) {
@@ -273,17 +313,54 @@ impl ServerSink {
             _ => return Err(CliError::Data("Redis embeds no texts: a vector is needed".to_owned())),
         };
         add = add.arg(record.element);
-        if let Some(quantization) = self.quantization {
-            add = add.arg(quantization);
+        if let Some(quantization) = &self.quantization {
+            add = add.arg(quantization.as_str());
         }
         if let Some(attributes) = record.attributes {
             add = add.arg("SETATTR").arg(attributes);
         }
-        match (record.vector, text) {
-            (Some(_), Some(text)) => Ok(add.arg("SETTEXT").arg(text)),
-            _ => Ok(add),
+        if let (Some(_), Some(text)) = (record.vector, text) {
+            add = add.arg("SETTEXT").arg(text);
+        }
+        if !self.is_vecdis {
+            return Ok(add);
+        }
+        if !record.sparse.is_empty() {
+            add = add.arg("SETSPARSE").arg(record.sparse.len().to_string());
+            for (term, weight) in record.sparse {
+                add = add.arg(term).arg(weight.to_string());
+            }
+        }
+        if let Some(at_ms) = record.expires_ms {
+            add = add.arg("EX").arg(at_ms.saturating_sub(now_ms).div_ceil(1000).to_string());
+        }
+        Ok(add)
+    }
+}
+
+/// The command that makes such a set.
+fn create(key: &[u8], shape: &Shape) -> Command {
+    let mut create = Command::new(["VCREATE"]).arg(key).arg("DIM").arg(shape.dim.to_string());
+    create = create.arg(shape.quantization.as_deref().unwrap_or("Q8"));
+    let [m, ef] = [shape.m, shape.ef].map(|number| number.map(|number| number.to_string()));
+    let options = [
+        ("METRIC", &shape.metric),
+        ("RAW", &shape.raw),
+        ("INDEX", &shape.index),
+        ("M", &m),
+        ("EF", &ef),
+        ("MODEL", &shape.model),
+        ("ANALYZER", &shape.analyzer),
+    ];
+    for (option, value) in options {
+        if let Some(value) = value {
+            create = create.arg(option).arg(value.as_str());
         }
     }
+    for (name, dim) in &shape.fields {
+        create = create.arg("FIELD").arg(name.as_str()).arg("DIM").arg(dim.to_string());
+    }
+    create
 }
 
 fn blob(vector: &[f32]) -> Vec<u8> {
@@ -293,11 +370,29 @@ fn blob(vector: &[f32]) -> Vec<u8> {
 impl Sink for ServerSink {
     fn put(&mut self, records: Vec<Record>) -> Result<(), CliError> {
         if !self.is_vecdis {
-            self.lost_texts += records.iter().filter(|record| record.text.is_some()).count() as u64;
-            self.lost_vectors += records.iter().map(|record| record.fields.len()).sum::<usize>();
+            for record in &records {
+                let has = [
+                    usize::from(record.text.is_some()),
+                    record.fields.len(),
+                    usize::from(!record.sparse.is_empty()),
+                    usize::from(record.expires_ms.is_some()),
+                ];
+                self.lost.iter_mut().zip(has).for_each(|((_, count), more)| *count += more);
+            }
         }
         let adds = records.into_iter().map(|record| self.adds(record)).collect::<Result<Vec<_>, _>>()?;
         self.client.pipeline(&adds.concat()).map(drop)
+    }
+
+    fn put_documents(&mut self, documents: Vec<Entry>) -> Result<bool, CliError> {
+        if self.is_vecdis {
+            let restore = |Entry { uri, dump }| {
+                Command::new(["VDOC", "RESTORE"]).arg(self.key.clone()).arg(uri).arg(dump)
+            };
+            let restores: Vec<Command> = documents.into_iter().map(restore).collect();
+            self.client.pipeline(&restores)?;
+        }
+        Ok(self.is_vecdis)
     }
 
     fn finish(&mut self) -> Result<(), CliError> {
@@ -305,11 +400,9 @@ impl Sink for ServerSink {
     }
 
     fn lost(&self) -> Option<String> {
-        let (texts, vectors) = (self.lost_texts, self.lost_vectors);
-        let lost =
-            |count, what: &str| (count > 0).then(|| format!("Redis keeps no {what}: {count} are lost"));
-        let lost = [lost(texts, "texts"), lost(vectors as u64, "vectors in fields")];
-        let lost: Vec<String> = lost.into_iter().flatten().collect();
+        let lost = self.lost.iter().filter(|(_, count)| *count > 0);
+        let lost: Vec<String> =
+            lost.map(|(what, count)| format!("Redis keeps no {what}: {count} are lost")).collect();
         (!lost.is_empty()).then(|| lost.join("; "))
     }
 }

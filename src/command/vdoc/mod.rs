@@ -1,6 +1,7 @@
 //! VDOC: documents, kept as chunks that are elements like any other (`collection/documents.rs`).
 
 mod add;
+mod dump;
 mod sections;
 
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub(super) use add::add;
+pub(super) use dump::{dump, restore};
 pub(super) use sections::sections;
 
 use super::parse::{integer_within, is_word};
