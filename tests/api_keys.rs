@@ -217,6 +217,9 @@ fn limits_hold_and_use_is_counted_and_kept() {
         ("VADD m VALUES 2 1 0 y", "-LIMIT vectors 4, retry in 1000 ms"),
         ("VREM m x", ":1"),
         ("VADD m VALUES 2 1 0 y", ":1"),
+        // Documents that do not fit are not embedded: see how many texts are counted below.
+        ("VDOC ADD d u a-b-c-d-e-f CHUNK 2", "-LIMIT vectors 4, retry in 1000 ms"),
+        ("VDOC ADD m u text", "-ERR Vector dimension mismatch - got 256 but set has 2"),
     ]);
     // Others are not held.
     let other = create(&mut admin, "bob");

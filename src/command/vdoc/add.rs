@@ -46,6 +46,12 @@ struct Chunk {
     text: Text,
 }
 
+impl Chunk {
+    fn has_words(&self) -> bool {
+        String::from_utf8_lossy(&self.text).contains(char::is_alphanumeric)
+    }
+}
+
 /// A chunk ready to be an element.
 struct Element {
     chunk: Chunk,
@@ -55,14 +61,17 @@ struct Element {
 
 /// `VDOC ADD key uri text [TYPE txt | md | html | code] [ATTR json] [CHUNK tokens] [OVERLAP tokens]`: the number of chunks.
 /// A document that is there as it would be is left alone: if the snapshot has everything that comes `before` the command,
-/// nothing is split or embedded then.
+/// nothing is split or embedded then, nor is what would be refused.
 pub(in super::super) fn add(call: &Call<'_>, before: bool) -> Result<Write, CommandError> {
     check_memory(call)?;
     let collection = call.known(2);
     let text = text_argument(call.request.arg(4))?;
     let ask = parse(call, text, collection.map(|found| &**found))?;
-    if before && let Some(count) = collection.and_then(|found| unchanged(found, &ask)) {
-        return Ok(Write::Ready(answer(Reply::Integer(count))));
+    if let Some(found) = collection.filter(|_| before) {
+        if let Some(count) = unchanged(found, &ask) {
+            return Ok(Write::Ready(answer(Reply::Integer(count))));
+        }
+        check(found, &ask.model)?;
     }
     let expected = collection.map_or_else(|| params(ask.model.dims), |found| found.params);
     // Splitting and analysing a long text takes a while: other connections of this thread go on elsewhere.
@@ -73,6 +82,13 @@ pub(in super::super) fn add(call: &Call<'_>, before: bool) -> Result<Write, Comm
     };
     let texts = chunks.iter().map(document).collect();
     let quota = call.scope.quota();
+    if before {
+        // Others may be left out: see `elements`.
+        let kept = chunks.iter().filter(|chunk| chunk.has_words()).zip(0..);
+        let names: Vec<Vec<u8>> = kept.map(|(_, number)| chunk_name(&ask.uri, number)).collect();
+        let names = names.iter().map(Vec::as_slice);
+        quota.admit(call.snapshot, ask.namespace, collection, ask.model.dims, names)?;
+    }
     Ok(Write::Text(
         texts,
         Box::new(move |_: &Context, embedded: &[Embedded]| {
@@ -209,6 +225,15 @@ fn elements(
     if elements.is_empty() { Err(EmbedError::Empty.into()) } else { Ok(elements) }
 }
 
+/// Refuses a model whose vectors a collection does not take.
+fn check(collection: &Collection, model: &Model) -> Result<(), CommandError> {
+    let params = &collection.params;
+    if params.layout.dim != model.dims || params.projection_input_dim != 0 {
+        return Err(dimension_mismatch(model.dims, params.layout.dim));
+    }
+    check_model(Some(&model.id), collection.model.as_deref())
+}
+
 /// Puts the document in place of the one there was.
 fn write(
     txn: &mut Txn<'_>,
@@ -225,10 +250,7 @@ fn write(
             return Ok(count);
         }
         params = existing.params;
-        if params.layout.dim != model.dims || params.projection_input_dim != 0 {
-            return Err(dimension_mismatch(model.dims, params.layout.dim));
-        }
-        check_model(Some(&model.id), existing.model.as_deref())?;
+        check(&existing, model)?;
         old = existing.documents().get(uri).cloned();
     }
     let names: Vec<Bytes> =
