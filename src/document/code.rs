@@ -126,13 +126,14 @@ impl Splitting<'_> {
     /// Where the chunk that goes on with a unit begins: before it, as far as the overlap goes and the unit still fits.
     fn repeated(&self, before: &[Unit], chunk: Range<usize>, unit: &Unit) -> usize {
         let (most, overlap) = (self.settings.chunk_tokens, self.settings.overlap_tokens);
-        let is_shared = |one: &&Unit| {
+        let is_shared = |one: &Unit| {
             overlap > 0
                 && one.start > chunk.start
                 && self.tokens(one.start..chunk.end) <= overlap
                 && self.tokens(one.start..unit.end) <= most
         };
-        before.iter().rev().take_while(is_shared).last().map_or(unit.start, |one| one.start)
+        let first = before.partition_point(|one| !is_shared(one));
+        before.get(first).map_or(unit.start, |one| one.start)
     }
 
     /// The text in units: the largest nodes that fit into a chunk, and leaves that do not.
