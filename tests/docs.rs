@@ -59,7 +59,13 @@ fn split(line: &str) -> Command {
             '\'' | '"' => {
                 chars.next();
                 while let Some(c) = chars.next().filter(|c| *c != first) {
-                    word.push(if c == '\\' { chars.next().unwrap() } else { c });
+                    word.push(match c {
+                        '\\' => match chars.next().unwrap() {
+                            'n' if first == '"' => '\n',
+                            escaped => escaped,
+                        },
+                        _ => c,
+                    });
                 }
             }
             _ => {
