@@ -68,8 +68,7 @@ pub async fn serve(stream: Transport, context: Arc<Context>) {
         ..Limits::default()
     };
     let session = Session::new(peer, local, is_local, &context.access);
-    let client = Arc::clone(&session.client);
-    context.clients.add(&client);
+    context.clients.add(&session.client);
     let connection = Connection {
         stream,
         context: Arc::clone(&context),
@@ -84,7 +83,6 @@ pub async fn serve(stream: Transport, context: Arc<Context>) {
     };
     // An error means that the client is gone; there is nobody to tell.
     drop(connection.run().await);
-    context.clients.remove(&client);
 }
 
 /// Whether so many bytes are beyond a limit of which 0 means none.
@@ -94,6 +92,7 @@ fn exceeds(bytes: u64, limit_bytes: u64) -> bool {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        self.context.clients.remove(&self.session.client);
         self.context.metrics.buffers_bytes.fetch_sub(self.counted_bytes, Ordering::Relaxed);
     }
 }

@@ -19,6 +19,7 @@ use super::transport::Transport;
 use super::{ServerError, connection};
 use crate::command::Context;
 use crate::config::{BindAddress, Config};
+use crate::metrics::Metrics;
 
 /// Pause after a failed accept, such as when files run out.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -141,19 +142,19 @@ fn admit(mut stream: Transport, is_tls: bool, context: &Arc<Context>) {
         let config = context.config();
         (config.maxclients as u64, config.tcp_keepalive_s)
     };
-    if metrics.clients.fetch_add(1, Ordering::Relaxed) >= most {
-        metrics.clients.fetch_sub(1, Ordering::Relaxed);
+    let Some(slot) = Slot::take(&metrics, most) else {
         metrics.rejected_connections.fetch_add(1, Ordering::Relaxed);
         if !is_tls {
             tokio::spawn(async move { stream.write_all(b"-ERR max number of clients reached\r\n").await });
         }
         return;
-    }
+    };
     if let Transport::Tcp(stream) = &stream {
         tune(stream, keepalive_s);
     }
     let context = Arc::clone(context);
     tokio::spawn(async move {
+        let _slot = slot;
         match stream {
             Transport::Tcp(stream) if is_tls => {
                 if let Some(stream) = shake_hands(stream, &context).await {
@@ -162,8 +163,24 @@ fn admit(mut stream: Transport, is_tls: bool, context: &Arc<Context>) {
             }
             stream => connection::serve(stream, context).await,
         }
-        metrics.clients.fetch_sub(1, Ordering::Relaxed);
     });
+}
+
+/// A connection's place among `maxclients`, given back when dropped, whatever ends the connection.
+struct Slot(Arc<Metrics>);
+
+impl Slot {
+    /// `None` if there are `most` already.
+    fn take(metrics: &Arc<Metrics>, most: u64) -> Option<Self> {
+        let slot = Self(Arc::clone(metrics));
+        (metrics.clients.fetch_add(1, Ordering::Relaxed) < most).then_some(slot)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.clients.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Only tunes the connection: it works without.
@@ -179,4 +196,23 @@ fn tune(stream: &TcpStream, keepalive_s: u64) {
 async fn shake_hands(stream: TcpStream, context: &Context) -> Option<Transport> {
     let accepted = timeout(HANDSHAKE_DEADLINE, context.tls.acceptor()?.accept(stream)).await;
     Some(Transport::Tls(Box::new(accepted.ok()?.ok()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_gives_its_slot_back() {
+        let metrics = Arc::new(Metrics::new(0, &Config::default()));
+        let slot = Slot::take(&metrics, 1).unwrap();
+        assert!(Slot::take(&metrics, 1).is_none());
+        let ended = tokio::spawn(async move {
+            let _slot = slot;
+            panic!("on purpose");
+        });
+        assert!(ended.await.is_err());
+        assert!(Slot::take(&metrics, 1).is_some());
+        assert_eq!(metrics.clients.load(Ordering::Relaxed), 0);
+    }
 }
