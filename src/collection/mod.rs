@@ -337,18 +337,16 @@ impl Collection {
 
     /// A collection from its recovered parts; builds the table of names.
     pub fn restore(uid: u64, params: Params, chunks: Vec<Chunk>, next_chunk: u32) -> Self {
+        let chunks = chunks.into_iter().map(Arc::new).collect();
+        let mut restored = Self { chunks, next_chunk, ..Self::new(uid, params) };
         let mut table = IdTable::default();
         let mut attributes_count = 0;
-        for chunk in &chunks {
-            for offset in live_offsets(chunk) {
-                let hash = hash_name(chunk.rows.name(usize::from(offset)));
-                table.insert(Entry { hash, row: RowId::new(chunk.number, offset) });
-                attributes_count += u64::from(chunk.attributes(offset).is_some());
-            }
+        for row in restored.live_rows() {
+            table.insert(Entry { hash: hash_name(restored.name(row)), row });
+            attributes_count += u64::from(restored.attributes(row).is_some());
         }
-        let chunks = chunks.into_iter().map(Arc::new).collect();
-        let ids = Arc::new(RwLock::new(table));
-        Self { chunks, next_chunk, attributes_count, ids, ..Self::new(uid, params) }
+        (restored.ids, restored.attributes_count) = (Arc::new(RwLock::new(table)), attributes_count);
+        restored
     }
 
     /// Elements.
@@ -364,6 +362,12 @@ impl Collection {
     /// Rows, dead ones too.
     pub fn rows(&self) -> usize {
         self.chunks.iter().map(|chunk| chunk.len).sum()
+    }
+
+    /// Every live row, in order.
+    pub fn live_rows(&self) -> impl Iterator<Item = RowId> + '_ {
+        let chunks = self.chunks.iter();
+        chunks.flat_map(|chunk| live_offsets(chunk).map(|offset| RowId::new(chunk.number, offset)))
     }
 
     fn table(&self) -> RwLockReadGuard<'_, IdTable> {

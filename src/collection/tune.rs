@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::index::{Covered, Tuning};
 use super::search::{Hit, SearchRequest, search};
 use super::walk::RESCORED_PER_RESULT;
-use super::{Collection, CollectionError, RowId, live_offsets};
+use super::{Collection, CollectionError, RowId};
 use crate::graph::Scratch;
 use crate::vector::{Query, TopK};
 
@@ -65,9 +65,7 @@ pub fn tune(collection: &Arc<Collection>, graph: &Covered) -> Result<Tuning, Col
 /// Some live rows, evenly spread.
 fn samples(collection: &Collection) -> Vec<RowId> {
     let step = collection.len().div_ceil(SAMPLES).max(1);
-    let chunks = collection.chunks.iter();
-    let rows = chunks.flat_map(|chunk| live_offsets(chunk).map(|offset| RowId::new(chunk.number, offset)));
-    rows.step_by(step).collect()
+    collection.live_rows().step_by(step).collect()
 }
 
 fn walk(

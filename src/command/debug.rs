@@ -9,7 +9,7 @@ use super::request::Request;
 use super::session::Session;
 use super::{Call, CommandError, Context, Outcome, Waiting};
 use crate::clock;
-use crate::collection::{Collection, RowId, live_offsets};
+use crate::collection::Collection;
 
 /// How long DEBUG SLEEP sleeps at most.
 const MAX_SLEEP_S: f64 = 3600.0;
@@ -85,28 +85,25 @@ pub(super) fn debug(context: &Arc<Context>, request: &Request) -> Result<Waiting
 /// Sum of the hashes of all elements (name, vector, attributes, text, sparse vector): the same for equal contents, whatever the order.
 fn digest(collection: &Collection) -> Result<[u8; DIGEST_BYTES], CommandError> {
     let mut sum = [0u8; DIGEST_BYTES];
-    for chunk in &collection.chunks {
-        for offset in live_offsets(chunk) {
-            let row = RowId::new(chunk.number, offset);
-            let mut hasher = blake3::Hasher::new();
-            let name = collection.name(row);
-            hasher.update(&(name.len() as u64).to_le_bytes()).update(name);
-            hasher.update(bytemuck::cast_slice(&collection.vector(row)?));
-            if let Some(attributes) = collection.attributes(row) {
-                hasher.update(&[1]).update(attributes);
-            }
-            if let Some(text) = collection.text(row)? {
-                hasher.update(&[2]).update(text);
-            }
-            if let Some(sparse) = collection.sparse(row)? {
-                hasher.update(&[3]).update(sparse);
-            }
-            let mut carry = 0u16;
-            for (total, byte) in sum.iter_mut().zip(hasher.finalize().as_bytes()) {
-                let added = u16::from(*total) + u16::from(*byte) + carry;
-                [*total, _] = added.to_le_bytes();
-                carry = added >> 8;
-            }
+    for row in collection.live_rows() {
+        let mut hasher = blake3::Hasher::new();
+        let name = collection.name(row);
+        hasher.update(&(name.len() as u64).to_le_bytes()).update(name);
+        hasher.update(bytemuck::cast_slice(&collection.vector(row)?));
+        if let Some(attributes) = collection.attributes(row) {
+            hasher.update(&[1]).update(attributes);
+        }
+        if let Some(text) = collection.text(row)? {
+            hasher.update(&[2]).update(text);
+        }
+        if let Some(sparse) = collection.sparse(row)? {
+            hasher.update(&[3]).update(sparse);
+        }
+        let mut carry = 0u16;
+        for (total, byte) in sum.iter_mut().zip(hasher.finalize().as_bytes()) {
+            let added = u16::from(*total) + u16::from(*byte) + carry;
+            [*total, _] = added.to_le_bytes();
+            carry = added >> 8;
         }
     }
     Ok(sum)

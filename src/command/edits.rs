@@ -10,7 +10,7 @@ use super::reply::Reply;
 use super::vadd::attributes;
 use super::vectors::row_of;
 use super::{Call, CommandError, WriteOp, live, unexpected};
-use crate::collection::{Attributes, Collection, RowId, live_offsets};
+use crate::collection::{Attributes, Collection, RowId};
 use crate::store::change::Change;
 use crate::store::state::Applied;
 
@@ -88,13 +88,7 @@ pub(super) fn vdelby(call: &Call<'_>) -> Result<WriteOp, CommandError> {
         let name = |row: RowId| Bytes::copy_from_slice(collection.name(row));
         let elements: Vec<Bytes> = match &wanted {
             Some(filter) => collection.passing(filter).map(name).collect(),
-            None => {
-                let rows = collection
-                    .chunks
-                    .iter()
-                    .flat_map(|chunk| live_offsets(chunk).map(|offset| RowId::new(chunk.number, offset)));
-                rows.map(name).collect()
-            }
+            None => collection.live_rows().map(name).collect(),
         };
         drop(collection);
         let removed = i64::try_from(elements.len()).unwrap_or(i64::MAX);

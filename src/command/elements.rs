@@ -9,7 +9,7 @@ use super::vectors::{element, row_of};
 use super::{Call, CommandError, Outcome, unexpected};
 use crate::collection::filter::Filter;
 use crate::collection::sparse::terms;
-use crate::collection::{Collection, RowId, live_offsets};
+use crate::collection::{Collection, RowId};
 
 /// Elements a VSCAN looks at when COUNT is not given.
 const DEFAULT_SCAN_COUNT: usize = 10;
@@ -84,12 +84,6 @@ fn in_fields(call: &Call<'_>) -> Result<Vec<(Reply, Reply)>, CommandError> {
         }
     }
     Ok(vectors)
-}
-
-/// Live rows, in order.
-fn rows(collection: &Collection) -> impl Iterator<Item = RowId> + '_ {
-    let chunks = collection.chunks.iter();
-    chunks.flat_map(|chunk| live_offsets(chunk).map(|offset| RowId::new(chunk.number, offset)))
 }
 
 /// `VSCAN key cursor [COUNT n] [FILTER expr]`: an element that is there all the time is given once. Elements are gone over
@@ -231,7 +225,7 @@ pub(super) fn vrandmember(call: &Call<'_>) -> Result<Outcome, CommandError> {
         }
         Some(count) => {
             let count = usize::try_from(count).unwrap_or(usize::MAX).min(len);
-            let rows: Vec<RowId> = self::rows(collection).collect();
+            let rows: Vec<RowId> = collection.live_rows().collect();
             Reply::Array(
                 sample(rows, count, &mut random).map(|row| Reply::bulk(collection.name(row))).collect(),
             )

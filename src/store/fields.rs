@@ -10,9 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::state::{Applied, Key, NamespaceId, Snapshot, State};
-use crate::collection::{
-    AttributeChange, Collection, Encoded, GraphWish, Params, RowId, TextChange, live_offsets,
-};
+use crate::collection::{AttributeChange, Collection, Encoded, GraphWish, Params, TextChange};
 use crate::embed::ModelId;
 use crate::vector::Layout;
 
@@ -172,10 +170,7 @@ impl State {
     /// Makes all rows in fields like their elements: after damage, these may be lost or older.
     pub(super) fn follow_all(&mut self) {
         let elements = |collection: &Collection| {
-            let rows = collection
-                .chunks
-                .iter()
-                .flat_map(|chunk| live_offsets(chunk).map(|offset| RowId::new(chunk.number, offset)));
+            let rows = collection.live_rows();
             rows.map(|row| Bytes::copy_from_slice(collection.name(row))).collect::<Vec<_>>()
         };
         let fields = self.view().collections().filter_map(|(namespace, key, field)| {

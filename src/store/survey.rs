@@ -19,7 +19,7 @@ use super::recovery::PUBLISH_EVERY_RECORDS;
 use super::state::{Key, NamespaceId, Snapshot, State};
 use super::{StoreError, archive::DamagedChunk};
 use crate::collection::sparse::is_sound;
-use crate::collection::{AttributeChange, Collection, Found, RowId, TextChange, live_offsets};
+use crate::collection::{AttributeChange, Collection, Found, RowId, TextChange};
 use crate::disk::format::{CHUNK_FOLDER, MANIFEST_FILE, is_chunk_name, parse_log_name, parse_state_name};
 use crate::disk::manifest::{self, Manifest};
 use crate::disk::salvage::{self, LogPiece};
@@ -398,15 +398,7 @@ impl Surveyor<'_> {
             if collection.chunks.last().is_some_and(|chunk| chunk.number >= collection.next_chunk) {
                 found.push((key.clone(), "a chunk has a number that was not given out yet".to_owned()));
             }
-            let doubled: usize = collection
-                .chunks
-                .iter()
-                .map(|chunk| {
-                    live_offsets(chunk)
-                        .filter(|&offset| is_doubled(collection, RowId::new(chunk.number, offset)))
-                        .count()
-                })
-                .sum();
+            let doubled = collection.live_rows().filter(|&row| is_doubled(collection, row)).count();
             if doubled > 0 {
                 found.push((key.clone(), format!("{doubled} elements are there twice")));
             }
