@@ -60,7 +60,7 @@ impl Document {
     /// attributes (u32 each, little-endian), the attributes, and four u32 for each chunk.
     pub fn encode(&self) -> Vec<u8> {
         let attributes = self.attributes.as_deref().unwrap_or_default();
-        let mut bytes = Vec::with_capacity(HEAD_BYTES + attributes.len() + self.spans.len() * SPAN_BYTES);
+        let mut bytes = Vec::with_capacity(self.encoded_bytes());
         bytes.extend_from_slice(&self.hash);
         bytes.extend_from_slice(&u16::from(self.kind.code()).to_le_bytes());
         bytes.extend_from_slice(&u16::from(self.attributes.is_some()).to_le_bytes());
@@ -75,6 +75,12 @@ impl Document {
             }
         }
         bytes
+    }
+
+    /// How many bytes [`Self::encode`] gives.
+    pub fn encoded_bytes(&self) -> usize {
+        let attributes = self.attributes.as_ref().map_or(0, |attributes| attributes.len());
+        HEAD_BYTES + attributes + self.spans.len() * SPAN_BYTES
     }
 
     /// The inverse of [`Self::encode`]; `None` if the bytes are not a document's.
@@ -165,6 +171,8 @@ impl PartialOrd for Uri {
 #[derive(Clone, Default)]
 pub struct Documents {
     by_uri: OrdMap<Uri, Arc<Document>>,
+    /// Memory of all of them.
+    size_bytes: usize,
 }
 
 impl Documents {
@@ -227,27 +235,45 @@ impl Documents {
         let Some(document) = self.by_uri.get_mut(&key).map(Arc::make_mut) else { return };
         let before = document.spans.len();
         document.spans.retain(keeps);
-        if document.spans.len() < before {
+        let after = document.spans.len();
+        self.size_bytes -= (before - after) * size_of::<Span>();
+        if after < before {
             document.hash = NO_HASH;
         }
-        if document.spans.is_empty() {
-            self.by_uri.remove(&key);
+        if after == 0 {
+            self.remove(uri);
         }
+    }
+
+    fn insert(&mut self, uri: &[u8], document: Arc<Document>) {
+        self.size_bytes += entry_bytes(uri, &document);
+        if let Some(before) = self.by_uri.insert(Uri::new(uri), document) {
+            self.size_bytes -= entry_bytes(uri, &before);
+        }
+    }
+
+    /// False if there is none of that URI.
+    fn remove(&mut self, uri: &[u8]) -> bool {
+        let removed = self.by_uri.remove(&Uri::new(uri));
+        self.size_bytes -= removed.as_ref().map_or(0, |document| entry_bytes(uri, document));
+        removed.is_some()
     }
 
     /// Bytes of memory.
     pub(super) fn size_bytes(&self) -> usize {
-        let one = |(uri, document): (&Uri, &Arc<Document>)| {
-            let attributes = document.attributes.as_ref().map_or(0, |attributes| attributes.len());
-            // Nodes of the ordered map cost about as much again as its entries.
-            2 * size_of::<(Uri, Arc<Document>)>()
-                + size_of::<Document>()
-                + uri.name.len()
-                + attributes
-                + document.spans.capacity() * size_of::<Span>()
-        };
-        self.by_uri.iter().map(one).sum()
+        self.size_bytes
     }
+}
+
+/// Bytes of memory that a document takes in the table.
+fn entry_bytes(uri: &[u8], document: &Document) -> usize {
+    let attributes = document.attributes.as_ref().map_or(0, |attributes| attributes.len());
+    // Nodes of the ordered map cost about as much again as its entries.
+    2 * size_of::<(Uri, Arc<Document>)>()
+        + size_of::<Document>()
+        + uri.len()
+        + attributes
+        + document.spans.len() * size_of::<Span>()
 }
 
 impl Collection {
@@ -260,11 +286,11 @@ impl Collection {
     /// nothing changes.
     pub fn set_document(&mut self, uri: &[u8], document: Option<Arc<Document>>) -> bool {
         let Some(document) = document else {
-            return self.documents.by_uri.remove(&Uri::new(uri)).is_some();
+            return self.documents.remove(uri);
         };
         let there: Vec<bool> =
             document.spans.iter().map(|span| self.contains(&chunk_name(uri, span.number))).collect();
-        self.documents.by_uri.insert(Uri::new(uri), document);
+        self.documents.insert(uri, document);
         if there.contains(&false) {
             let mut there = there.into_iter();
             self.documents.keep(uri, |_| there.next().unwrap_or(false));
@@ -331,7 +357,13 @@ mod tests {
         };
         // There is no element u#3.
         assert_eq!(numbers(&collection), [0, 1, 2]);
+        collection.set_document(b"u", Some(document(&[0, 1, 2], Some(b"{}")).into()));
+        assert_eq!(
+            collection.documents().size_bytes(),
+            entry_bytes(b"u", &document(&[0, 1, 2], Some(b"{}")))
+        );
         collection.set_document(b"u", Some(document(&[0, 1, 2], None).into()));
+        assert_eq!(collection.documents().size_bytes(), entry_bytes(b"u", &document(&[0, 1, 2], None)));
         assert_eq!(collection.documents().get(b"u").unwrap().hash, [7; 32]);
         assert_eq!(collection.documents().of_element(b"u#1").unwrap().1.start, 10);
         for other in ["u#01", "u#x", "u", "u#3", "v#1", "#"] {
@@ -349,13 +381,14 @@ mod tests {
         collection.remove(b"u#0");
         collection.remove(b"u#2");
         assert!(collection.documents().is_empty() && collection.contains(b"u#1"));
+        assert_eq!(collection.documents().size_bytes(), 0);
     }
 
     #[test]
     fn a_scan_gives_every_document_once() {
         let mut documents = Documents::default();
         for number in 0..100 {
-            documents.by_uri.insert(Uri::new(format!("{number}").as_bytes()), document(&[0], None).into());
+            documents.insert(format!("{number}").as_bytes(), document(&[0], None).into());
         }
         let (mut seen, mut cursor) = (Vec::new(), 0);
         loop {
