@@ -157,3 +157,29 @@ fn a_damaged_chunk_is_an_error_that_names_the_file() {
     fs::write(&path, &sound).unwrap();
     model.check(&mut Server::start_in(folder.path(), &[]).connect(), "k");
 }
+
+/// Attributes that come and change beside few vectors: more than grows on after a checkpoint, and then more than one piece of
+/// the state file takes.
+#[test]
+fn large_attributes_of_few_elements_survive_wherever_they_are_kept() {
+    const FEW: usize = 24;
+    const LARGE_BYTES: usize = 1 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let (mut model, mut rng) = (Model::default(), Rng(35));
+    let server = Server::start_in(folder.path(), &[]);
+    let large = |letter: &str| letter.repeat(LARGE_BYTES);
+    let adds: Vec<Op> =
+        (0..FEW).map(|index| Op::Add(format!("e{index}"), rng.vector(DIM), Some(large("a")))).collect();
+    model.run(&mut server.connect(), "k", &adds);
+    server.connect().check(&[("SAVE", "+OK")]);
+    assert_eq!(chunk_files(folder.path()).len(), 1);
+    let changes: Vec<Op> = (0..FEW).map(|index| Op::SetAttributes(format!("e{index}"), large("b"))).collect();
+    model.run(&mut server.connect(), "k", &changes);
+    server.connect().check(&[("SAVE", "+OK")]);
+    let data = folder.path().join("data");
+    let state = files_below(&data).into_iter().find(|name| name.starts_with("state-")).unwrap();
+    let state_bytes = fs::metadata(data.join(state)).unwrap().len();
+    assert!(state_bytes > (FEW * LARGE_BYTES) as u64, "{state_bytes} bytes");
+    server.kill9();
+    model.check(&mut Server::start_in(folder.path(), &[]).connect(), "k");
+}

@@ -110,8 +110,14 @@ fn a_lost_collection_leaves_the_others_and_what_came_later() {
     let state = file_with(FILLED.path(), "state-");
     let folder = damaged(&[("state-", find(&state, b"s40"))]);
     let (server, printed) = repair(folder.path(), &[]);
-    assert!(printed.contains("entry 2"), "{printed}");
+    assert!(printed.contains("entry 4 is damaged"), "{printed}");
+    assert!(printed.contains("(key small): 1 pieces of the collection are lost"), "{printed}");
     let (all, late) = (format!(":{SEALED_ELEMENTS}"), format!(":{LATE_ELEMENTS}"));
+    server.connect().check(&[("VCARD k", &all), ("VCARD small", &late)]);
+    // As much is lost with its first entry.
+    let folder = damaged(&[("state-", find(&state, b"small"))]);
+    let (server, printed) = repair(folder.path(), &[]);
+    assert!(printed.contains("entry 3 is damaged") && printed.contains("first entry of"), "{printed}");
     server.connect().check(&[("VCARD k", &all), ("VCARD small", &late)]);
 }
 

@@ -23,6 +23,15 @@ use vecdis_fuzz::{Edit, MemoryDisk, dump, edit, payloads, snapshot};
 struct Input {
     piece_edits: Vec<Edit>,
     file_edits: Vec<Edit>,
+    entry_moves: Vec<Move>,
+}
+
+/// What happens to whole entries of the state file.
+#[derive(Arbitrary, Debug)]
+enum Move {
+    Leave(u8),
+    Double(u8),
+    Exchange(u8, u8),
 }
 
 /// A checkpoint in pieces.
@@ -70,6 +79,21 @@ impl Pieces {
     fn bytes_mut(&mut self) -> Vec<&mut Vec<u8>> {
         let sections = self.chunks.iter_mut().flat_map(|chunk| &mut chunk.sections);
         self.entries.iter_mut().chain(sections.map(|(_, _, bytes)| bytes)).collect()
+    }
+
+    fn move_entries(&mut self, moves: &[Move]) {
+        for one in moves {
+            let count = self.entries.len();
+            if count == 0 {
+                return;
+            }
+            let place = |at: &u8| usize::from(*at) % count;
+            match one {
+                Move::Leave(at) => drop(self.entries.remove(place(at))),
+                Move::Double(at) => self.entries.insert(place(at), self.entries[place(at)].clone()),
+                Move::Exchange(a, b) => self.entries.swap(place(a), place(b)),
+            }
+        }
     }
 
     fn write(mut self) -> MemoryDisk {
@@ -153,12 +177,13 @@ fn check_files(disk: &MemoryDisk, edits: &[Edit]) {
 
 fuzz_target!(|input: Input| {
     let mut pieces = PIECES.clone();
+    pieces.move_entries(&input.entry_moves);
     edit(&mut pieces.bytes_mut(), &input.piece_edits);
     let disk = pieces.write();
     if !input.file_edits.is_empty() {
         check_files(&disk, &input.file_edits);
     }
-    if !input.piece_edits.is_empty() {
+    if !input.piece_edits.is_empty() || !input.entry_moves.is_empty() {
         check_pieces(&disk);
     }
 });

@@ -25,8 +25,10 @@ pub(super) const SUBCOMMAND: Subcommand = Subcommand {
 checked in the end: a server starts from it.
 
 What is kept:
-  - Every entry (collection) of the state file that its hashes prove. Without a manifest that can be read, the newest
-    state file that is whole in itself counts; if none is, the newest.
+  - Every entry of the state file that its hashes prove. A collection is a first entry and pieces of it: a damaged piece
+    costs what it held (elements, documents, sparse vectors, expiries, or attributes set since their elements were written
+    to a chunk file, which get their older ones back), a damaged first entry the collection. Without a manifest that can
+    be read, the newest state file that is whole in itself counts; if none is, the newest.
   - Of a damaged chunk file the elements whose names and vectors are whole: codes are made anew from the originals, and
     attributes that cannot be read are lost alone.
   - The log after the checkpoint, in its order, up to the first record that is lost. It is newer than anything lost with

@@ -8,11 +8,12 @@ use imbl::OrdMap;
 use super::columns::Columns;
 use super::filter_cache::{self, FilterCache};
 use super::names::NameOrder;
+use super::overlay::Overlay;
 use super::sealed::SealedRows;
 use super::sparse::{Sparse, SparseIndex};
 use super::{
-    CollectionError, MAX_CHUNK_NAME_BYTES, MAX_CHUNK_ORIGINAL_BYTES, MAX_CHUNK_TEXT_BYTES, Params,
-    live_offsets, set_bits,
+    CollectionError, MAX_CHUNK_ATTRIBUTE_BYTES, MAX_CHUNK_NAME_BYTES, MAX_CHUNK_ORIGINAL_BYTES,
+    MAX_CHUNK_TEXT_BYTES, Params, live_offsets, set_bits,
 };
 use crate::disk::DiskError;
 use crate::text::Document;
@@ -142,8 +143,8 @@ pub struct Chunk {
     pub live: Arc<Vec<u64>>,
     /// Number of set bits.
     pub live_rows: usize,
-    /// Attributes set since the rows were sealed (all of them while in memory); `None` hides a sealed one.
-    pub overlay: OrdMap<u16, Option<Attributes>>,
+    /// Attributes set since the rows were sealed (all of them while in memory), and those that the file had no room for.
+    pub overlay: Overlay,
     /// Texts of rows in memory; a row keeps its text for life.
     pub texts: OrdMap<u16, Text>,
     /// Sparse vectors of rows in memory, dead ones too: a row keeps its own for life.
@@ -182,7 +183,7 @@ impl Chunk {
             len: 0,
             live: Arc::default(),
             live_rows: 0,
-            overlay: OrdMap::new(),
+            overlay: Overlay::default(),
             texts: OrdMap::new(),
             sparse: OrdMap::new(),
             sparse_index: Arc::default(),
@@ -207,7 +208,8 @@ impl Chunk {
         let original_bytes = size_of_val(row.original) * arena.len();
         let full = original_bytes >= MAX_CHUNK_ORIGINAL_BYTES
             || arena.name_bytes() >= MAX_CHUNK_NAME_BYTES
-            || self.text_bytes >= MAX_CHUNK_TEXT_BYTES;
+            || self.text_bytes >= MAX_CHUNK_TEXT_BYTES
+            || self.overlay.size_bytes() >= MAX_CHUNK_ATTRIBUTE_BYTES;
         let Some(at) = (if self.closed || full { None } else { arena.push(row) }) else {
             self.closed = true;
             return None;
@@ -221,9 +223,20 @@ impl Chunk {
         u16::try_from(at).ok()
     }
 
-    /// Whether it grows and has at least that many bytes of originals (as if it kept them) and texts.
+    /// Whether it grows and has at least that many bytes: of originals (as if it kept them), names, attributes, texts and
+    /// sparse vectors.
     pub fn has_grown(&self, params: &Params, size_bytes: usize) -> bool {
-        !self.closed && self.len * params.layout.dim * size_of::<f32>() + self.text_bytes >= size_bytes
+        let original_bytes = || self.len * params.layout.dim * size_of::<f32>();
+        !self.closed && original_bytes() + self.string_bytes() >= size_bytes
+    }
+
+    /// Bytes of names, attributes, texts and sparse vectors; those of dead rows may be among them.
+    pub fn string_bytes(&self) -> usize {
+        let of_rows = match &*self.rows {
+            Rows::Memory(rows) => rows.name_bytes() + self.text_bytes,
+            Rows::Sealed(rows) => rows.string_bytes(),
+        };
+        of_rows + self.overlay.size_bytes()
     }
 
     /// Puts back which rows are live. False if the bitmap is not one of this many rows.
@@ -271,7 +284,7 @@ impl Chunk {
         let at = usize::from(offset);
         Arc::make_mut(&mut self.live)[at / 64] &= !(1 << (at % 64));
         self.live_rows -= 1;
-        self.overlay.remove(&offset);
+        self.overlay.remove(offset);
         self.texts.remove(&offset);
     }
 
@@ -340,7 +353,7 @@ impl Chunk {
     /// Sets or removes the attributes of a row's element.
     pub fn set_attributes(&mut self, offset: u16, attributes: Option<Attributes>) {
         if attributes.is_none() && self.rows.sealed_attributes(usize::from(offset)).is_none() {
-            self.overlay.remove(&offset);
+            self.overlay.remove(offset);
         } else {
             self.overlay.insert(offset, attributes);
         }
@@ -424,21 +437,22 @@ impl Chunk {
     }
 
     /// Puts sealed rows in the place of the rows in memory they were written from. `sealed_overlay` is the overlay that
-    /// was written with them: what has not changed since is dropped from this version's overlay.
-    pub fn adopt(&mut self, rows: Arc<Rows>, sealed_overlay: &OrdMap<u16, Option<Attributes>>) {
+    /// was written with them: what is in the file and has not changed since is dropped from this version's overlay.
+    pub fn adopt(&mut self, rows: Arc<Rows>, sealed_overlay: &Overlay) {
+        let is_sealed = |offset: u16| rows.sealed_attributes(usize::from(offset)).is_some();
         let unchanged = |offset: &u16, now: &Option<Attributes>| match (now, sealed_overlay.get(offset)) {
-            (Some(now), Some(Some(sealed))) => Arc::ptr_eq(now, sealed),
+            (Some(now), Some(Some(sealed))) => Arc::ptr_eq(now, sealed) && is_sealed(*offset),
             _ => false,
         };
-        let mut overlay: OrdMap<u16, Option<Attributes>> = OrdMap::new();
-        for (offset, now) in &self.overlay {
+        let mut overlay = Overlay::default();
+        for (offset, now) in self.overlay.iter() {
             if !unchanged(offset, now) {
                 overlay.insert(*offset, now.clone());
             }
         }
-        for (offset, sealed) in sealed_overlay {
+        for (offset, _) in sealed_overlay.iter() {
             // Removed since it was written: the sealed copy must not come back.
-            if sealed.is_some() && self.is_live(*offset) && !self.overlay.contains_key(offset) {
+            if is_sealed(*offset) && self.is_live(*offset) && !self.overlay.contains_key(offset) {
                 overlay.insert(*offset, None);
             }
         }
@@ -486,14 +500,13 @@ impl Chunk {
             Rows::Memory(rows) => rows.size_bytes(),
             Rows::Sealed(rows) => rows.text_index().map_or(0, SealedIndex::size_bytes),
         };
-        let attributes: usize = self.overlay.values().flatten().map(|value| value.len()).sum();
         let texts: usize = self.texts.values().chain(self.sparse.values()).map(|text| text.len()).sum();
         size_of::<Self>()
             + SHARED_BYTES
             + rows
             + self.live.capacity() * 8
             + (self.overlay.len() + self.texts.len() + self.sparse.len()) * OVERLAY_ENTRY_BYTES
-            + attributes
+            + self.overlay.size_bytes()
             + texts
             + self.growing_index.size_bytes()
             + self.sparse_index.size_bytes()

@@ -6,10 +6,9 @@
 
 use std::sync::Arc;
 
-use imbl::OrdMap;
-
-use super::chunk::{Attributes, Chunk, Rows, Text};
+use super::chunk::{Chunk, Rows, Text};
 use super::ids::hash_name;
+use super::overlay::Overlay;
 use super::sealed::ArraysV2;
 use super::sparse::Sparse;
 use super::{Collection, CollectionError, MAX_CHUNK_ORIGINAL_BYTES, Params, RowId, live_offsets};
@@ -20,6 +19,9 @@ use crate::vector::arena::{MAX_ROWS, RowArena};
 const MIN_DEAD_ROWS: usize = if cfg!(test) { 8 } else { 1024 };
 /// Chunks sealed short that are made one.
 const MIN_SHORT_CHUNKS: usize = 4;
+/// Bytes of names, attributes, texts and sparse vectors that several chunks have together at most to be made one: positions in
+/// its file have 32 bits.
+const MAX_STRING_BYTES: usize = if cfg!(test) { 64 << 10 } else { 1 << 30 };
 
 /// Rows copied out of some chunks, and where each was.
 pub struct Moved {
@@ -39,16 +41,21 @@ pub fn plan(collection: &Collection, dead_percentage: usize) -> Vec<u32> {
         let nothing_lives = chunk.live_rows == 0 && chunk.closed;
         dead > 0 && dead_percentage > 0 && (nothing_lives || dead >= worth.max(MIN_DEAD_ROWS))
     };
-    let is_short = |chunk: &Chunk| matches!(*chunk.rows, Rows::Sealed(_)) && chunk.len < capacity / 2;
+    let is_short = |chunk: &Chunk| {
+        let is_small = chunk.len < capacity / 2 && chunk.string_bytes() < MAX_STRING_BYTES / MIN_SHORT_CHUNKS;
+        matches!(*chunk.rows, Rows::Sealed(_)) && is_small
+    };
     let mut chunks: Vec<&Chunk> = collection.chunks.iter().map(|chunk| &**chunk).collect();
     chunks.retain(|chunk| is_heavy(chunk) || is_short(chunk));
-    chunks.sort_by_key(|chunk| chunk.live_rows);
-    let mut rows = 0;
-    let fitting = chunks.iter().take_while(|chunk| {
+    // A heavy one is worth it alone: short ones must not take its place.
+    chunks.sort_by_key(|chunk| (!is_heavy(chunk), chunk.live_rows));
+    let (mut rows, mut string_bytes) = (0, 0);
+    let fitting = chunks.iter().enumerate().take_while(|(at, chunk)| {
         rows += chunk.live_rows;
-        rows <= capacity
+        string_bytes += chunk.string_bytes();
+        rows <= capacity && (*at == 0 || string_bytes <= MAX_STRING_BYTES)
     });
-    let fitting: Vec<&&Chunk> = fitting.collect();
+    let fitting: Vec<&Chunk> = fitting.map(|(_, chunk)| *chunk).collect();
     let worth = fitting.len() >= MIN_SHORT_CHUNKS || fitting.iter().any(|chunk| is_heavy(chunk));
     if worth { fitting.iter().map(|chunk| chunk.number).collect() } else { Vec::new() }
 }
@@ -75,6 +82,11 @@ pub fn gather(collection: &Collection, numbers: &[u32]) -> Result<Moved, Collect
 }
 
 impl Moved {
+    /// Bytes of the rows, originals as if they were kept.
+    pub fn size_bytes(&self, params: &Params) -> usize {
+        self.from.len() * params.layout.dim * size_of::<f32>() + self.rows.string_bytes()
+    }
+
     /// The rows in memory, open for more, with the index of their texts; `None` if they do not fit one chunk.
     pub fn into_memory(self, params: &Params) -> Option<(Rows, Arc<GrowingIndex>, Vec<RowId>)> {
         let index = GrowingIndex::default();
@@ -118,7 +130,7 @@ impl Collection {
             return false;
         }
         let mut live = vec![0u64; from.len().div_ceil(64)];
-        let mut overlay: OrdMap<u16, Option<Attributes>> = OrdMap::new();
+        let mut overlay = Overlay::default();
         let mut texts: Vec<(u16, Text)> = Vec::new();
         let mut sparse: Vec<(u16, Sparse)> = Vec::new();
         for (at, (&old, offset)) in from.iter().zip(0..=u16::MAX).enumerate() {

@@ -2,7 +2,10 @@
 
 use super::super::tests::{Model, check, params, publish, put};
 use super::*;
+use crate::collection::sealed::SealedRows;
 use crate::collection::{AttributeChange, Found, TextChange};
+use crate::disk::sections::{SectionFile, write_sections};
+use crate::disk::sim::SimDisk;
 use crate::vector::Quantization;
 
 fn text(value: u32) -> Option<Option<String>> {
@@ -144,4 +147,33 @@ fn chunks_that_are_gone_are_not_replaced() {
     let (rows, index, from) = again.into_memory(&collection.params).unwrap();
     assert!(!collection.replace_chunks(&[0], number + 1, (Arc::new(rows), index), &from));
     check(&collection, &model);
+}
+
+#[test]
+fn short_chunks_with_long_attributes_are_not_made_one_chunk_too_large_for_its_file() {
+    let disk = SimDisk::new();
+    let sealed = |long: usize| {
+        let (mut collection, mut model) = (Collection::new(1, params(Quantization::Int8)), Model::new());
+        for seed in 0..8 {
+            let attributes = "x".repeat(long);
+            put(&mut collection, &mut model, &format!("e{seed}"), seed, Some(Some(attributes)));
+            collection.close_grown(0);
+            let number = seed;
+            let chunk = Arc::clone(collection.chunks.last().unwrap());
+            assert_eq!(chunk.number, number);
+            let shape = collection.params.row_shape();
+            let arrays = ArraysV2::copy(&chunk, shape).unwrap();
+            let name = format!("chunks/{long}-{number}.vdc");
+            let pin = write_sections(&disk, &name, &arrays.sections(shape)).unwrap();
+            let file = SectionFile::open(&disk, &name, Some(pin)).unwrap();
+            let rows = SealedRows::open(file, shape, chunk.len).unwrap();
+            assert!(collection.adopt(number, Arc::new(Rows::Sealed(rows)), &chunk.overlay));
+        }
+        publish(&mut collection);
+        collection
+    };
+    assert_eq!(plan(&sealed(10), 20), [0, 1, 2, 3, 4, 5, 6, 7]);
+    // Four of them are worth it, and all are too many.
+    assert_eq!(plan(&sealed(MAX_STRING_BYTES / 5), 20), [0, 1, 2, 3]);
+    assert!(plan(&sealed(MAX_STRING_BYTES / 4), 20).is_empty());
 }

@@ -17,6 +17,7 @@ pub mod fusion;
 pub mod ids;
 pub mod index;
 pub mod names;
+pub mod overlay;
 pub mod plan;
 pub mod salvage;
 mod scan;
@@ -33,7 +34,6 @@ use std::borrow::Cow;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
-use imbl::OrdMap;
 use thiserror::Error;
 
 use crate::disk::DiskError;
@@ -49,6 +49,7 @@ use documents::Documents;
 use expiry::Expiries;
 use ids::{Entry, IdTable, PendingIds, hash_name};
 use index::Index;
+use overlay::Overlay;
 
 /// A chunk is full at this many bytes of originals (or at 65,536 rows).
 pub const MAX_CHUNK_ORIGINAL_BYTES: usize = if cfg!(test) { 16 << 10 } else { 128 << 20 };
@@ -63,6 +64,9 @@ pub const MAX_ATTRIBUTE_BYTES: usize = 1 << 20;
 
 /// A chunk is full at this many bytes of texts.
 pub const MAX_CHUNK_TEXT_BYTES: usize = 1 << 30;
+/// A chunk is full at this many bytes of attributes, and its file has no more of them: what is set later stays in memory and in
+/// state files.
+pub const MAX_CHUNK_ATTRIBUTE_BYTES: usize = if cfg!(test) { 1 << 20 } else { 1 << 30 };
 /// Bytes an element's text may have.
 pub const MAX_TEXT_BYTES: usize = 16 << 20;
 
@@ -592,12 +596,12 @@ impl Collection {
         (Arc::clone(&self.ids), std::mem::take(&mut self.pending))
     }
 
-    /// Whether a chunk that grows has at least that many bytes of originals.
+    /// Whether a chunk that grows has at least that many bytes.
     pub fn has_grown(&self, size_bytes: usize) -> bool {
         self.chunks.iter().any(|chunk| chunk.has_grown(&self.params, size_bytes))
     }
 
-    /// Ends the growth of the chunks that have at least that many bytes of originals, so that they can be sealed.
+    /// Ends the growth of the chunks that have at least that many bytes, so that they can be sealed.
     pub fn close_grown(&mut self, size_bytes: usize) {
         let params = self.params;
         for chunk in self.chunks.iter_mut().filter(|chunk| chunk.has_grown(&params, size_bytes)) {
@@ -606,12 +610,7 @@ impl Collection {
     }
 
     /// Puts sealed rows in place of a chunk's rows in memory; see [`Chunk::adopt`]. False if the chunk is gone.
-    pub fn adopt(
-        &mut self,
-        number: u32,
-        rows: Arc<Rows>,
-        sealed_overlay: &OrdMap<u16, Option<Attributes>>,
-    ) -> bool {
+    pub fn adopt(&mut self, number: u32, rows: Arc<Rows>, sealed_overlay: &Overlay) -> bool {
         match self.chunk_index(number) {
             Some(index) => {
                 Arc::make_mut(&mut self.chunks[index]).adopt(rows, sealed_overlay);

@@ -3,9 +3,8 @@
 //! A row is read if its name and its vector can be proved good. Codes and scalars follow from the vector, so their
 //! damage loses nothing, except where no originals are kept. Attributes and texts that cannot be read are lost alone.
 
-use imbl::OrdMap;
-
 use super::chunk::{Attributes, Text};
+use super::overlay::Overlay;
 use super::sealed::{Strings, Texts, as_floats};
 use super::sparse::Sparse;
 use super::{Params, Tag};
@@ -63,12 +62,7 @@ enum Vectors {
 }
 
 /// Reads the elements of a chunk from the sections that are good. `overlay` holds attributes that changed since.
-pub fn salvage_rows(
-    file: &SectionFile,
-    params: &Params,
-    view: &SavedView<'_>,
-    overlay: &OrdMap<u16, Option<Attributes>>,
-) -> Salvage {
+pub fn salvage_rows(file: &SectionFile, params: &Params, view: &SavedView<'_>, overlay: &Overlay) -> Salvage {
     let vectors = Vectors::open(file, params, view.len);
     let names = Strings::open(file, Tag::NameStarts, Tag::Names, view.len);
     let sealed_attributes = Strings::open(file, Tag::AttributeStarts, Tag::Attributes, view.len);

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::chunk::Chunk;
-use super::{CollectionError, Tag};
+use super::{CollectionError, MAX_CHUNK_ATTRIBUTE_BYTES, Tag};
 use crate::disk::DiskError;
 use crate::disk::sections::{LazySection, Section, SectionFile};
 use crate::text::Analyzer;
@@ -184,6 +184,14 @@ impl SealedRows {
         self.file.pin()
     }
 
+    /// Bytes of names, attributes, texts and sparse vectors.
+    pub fn string_bytes(&self) -> usize {
+        let lazy = self.texts.iter().chain(&self.sparse);
+        self.names.bytes.len()
+            + self.attributes.bytes.len()
+            + lazy.map(|texts| texts.bytes.len()).sum::<usize>()
+    }
+
     /// Number of rows.
     pub fn len(&self) -> usize {
         self.len
@@ -341,7 +349,7 @@ impl ArraysV2 {
     /// Copies a chunk's rows, dead ones too (rows keep their numbers).
     ///
     /// # Errors
-    /// When the row cannot be read, or names, attributes or texts are too long together for their 32-bit positions.
+    /// As [`Self::push`].
     pub fn copy(chunk: &Chunk, shape: RowShape) -> Result<Self, CollectionError> {
         let mut arrays = Self::new();
         for (_, offset) in (0..chunk.len).zip(0..=u16::MAX) {
@@ -355,10 +363,10 @@ impl ArraysV2 {
         ArraysV1 { name_starts: vec![0], attribute_starts: vec![0], ..ArraysV1::default() }.into()
     }
 
-    /// Adds a copy of a chunk's row.
+    /// Adds a copy of a chunk's row. Attributes that would be more than a chunk's file has are left out.
     ///
     /// # Errors
-    /// When the row cannot be read, or names, attributes or texts are too long together for their 32-bit positions.
+    /// When the row cannot be read, or names or texts are too long together for their 32-bit positions.
     pub fn push(&mut self, chunk: &Chunk, offset: u16, shape: RowShape) -> Result<(), CollectionError> {
         let too_long = |_| CollectionError::TooLong;
         let at = usize::from(offset);
@@ -373,7 +381,9 @@ impl ArraysV2 {
         }
         self.rows.names.extend_from_slice(chunk.rows.name(at));
         self.rows.name_starts.push(u32::try_from(self.rows.names.len()).map_err(too_long)?);
-        if let Some(attributes) = chunk.attributes(offset) {
+        if let Some(attributes) = chunk.attributes(offset)
+            && self.rows.attributes.len() + attributes.len() < MAX_CHUNK_ATTRIBUTE_BYTES
+        {
             self.rows.attributes.push(1);
             self.rows.attributes.extend_from_slice(attributes);
         }
@@ -410,6 +420,11 @@ impl ArraysV2 {
     /// A row's text, if it has one; `None` if the arrays do not fit together.
     pub fn text(&self, at: usize) -> Option<Option<&[u8]>> {
         string(&self.text_starts, &self.texts, at).map(|text| text.get(1..))
+    }
+
+    /// Bytes of names, attributes, texts and sparse vectors.
+    pub fn string_bytes(&self) -> usize {
+        self.rows.names.len() + self.rows.attributes.len() + self.texts.len() + self.sparse.len()
     }
 
     /// The sections of the chunk's file.
@@ -460,8 +475,11 @@ impl ArraysV2 {
         analyzer: Analyzer,
     ) -> Option<Chunk> {
         let mut chunk = Chunk::new(number, shape);
+        // All rows first: strings may make the chunk full.
         for at in 0..len {
-            let offset = chunk.push(&self.row(at, shape)?)?;
+            chunk.push(&self.row(at, shape)?)?;
+        }
+        for (at, offset) in (0..len).zip(0..=u16::MAX) {
             if let [1, attributes @ ..] = string(&self.rows.attribute_starts, &self.rows.attributes, at)? {
                 chunk.set_attributes(offset, Some(attributes.into()));
             }

@@ -59,7 +59,7 @@
 //! `prefix 16 (magic VECDSTA\0) | sequence u64 | zero u64`, then entries:
 //! `length u64 | index u64 | hash [u8; 32] | bytes | zeros to a multiple of 16`. Indexes count from 0; hash
 //! is the blake3 of the hash before it (for the first entry: of the 32 header bytes), length, index and
-//! bytes. The end is an entry header alone, with length `u64::MAX`, the number of entries as its index, and
+//! bytes. What entries mean is for the layers above (`store/archive/`). The end is an entry header alone, with length `u64::MAX`, the number of entries as its index, and
 //! the chained hash, which is the pin of the file.
 
 use rkyv::util::AlignedVec;

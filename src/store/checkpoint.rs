@@ -232,7 +232,7 @@ fn write_checkpoint(
                 size_bytes += disk.len_bytes(rows.file_name())?;
             }
         }
-        state.entry(&archive::encode_collection(namespace, key, &sealed)?)?;
+        archive::write_collection(namespace, key, &sealed, |entry| Ok(state.entry(entry)?))?;
     }
     let state = state.finish()?;
     let manifest = Manifest {

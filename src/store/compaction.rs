@@ -94,7 +94,7 @@ impl Maintenance {
         moved: Moved,
     ) -> Result<(Rows, Arc<GrowingIndex>, Vec<RowId>), StoreError> {
         let params = &collection.params;
-        if moved.from.len() * params.layout.dim * size_of::<f32>() < MAX_PARTIAL_BYTES {
+        if moved.size_bytes(params) < MAX_PARTIAL_BYTES {
             return Ok(moved.into_memory(params).ok_or(CollectionError::TooLong)?);
         }
         let rows = write_chunk(&*self.disk, collection, number, &moved.rows, moved.from.len())?;

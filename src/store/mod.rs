@@ -20,11 +20,15 @@ mod syncer;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_bounds;
+#[cfg(test)]
 mod tests_crash;
 #[cfg(test)]
 mod tests_damage;
 #[cfg(test)]
 mod tests_fields;
+#[cfg(test)]
+mod tests_kept;
 pub mod users;
 mod writer;
 

@@ -17,7 +17,7 @@ use crate::collection::ids::hash_name;
 use crate::collection::{Collection, Encoded, Params};
 use crate::embed::ModelId;
 
-/// A partial chunk with more bytes of originals than this is sealed short at a checkpoint.
+/// A partial chunk with more bytes than this (see `Chunk::has_grown`) is sealed short at a checkpoint.
 pub(super) const MAX_PARTIAL_BYTES: usize = if cfg!(test) { 4 << 10 } else { 16 << 20 };
 
 /// Removed keys that are remembered.

@@ -2,17 +2,19 @@
 //! becomes a snapshot, what cannot is listed. `vecdis check` shows the list, `vecdis repair` writes the snapshot.
 //!
 //! - Without a manifest that can be read, the newest state file that is whole in itself counts; if none is, the newest.
-//! - Of a state file each entry is a collection; a damaged one is lost, the others are not.
+//! - Of a state file each entry is the first of a collection, or a piece of it. With a damaged first entry the collection is
+//!   lost, with a damaged piece what that held; the others are not.
 //! - Of a damaged chunk file those elements are lost whose name or vector is damaged.
 //! - The log after the checkpoint is newer than anything lost with it, so it is applied whatever was lost there. But
 //!   after a lost record the rest of the log counts only with `skip_damaged`, because it may depend on it: a removal
 //!   that is lost lets its element come back, an addition that is lost leaves nothing for later attributes.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::archive::{self, NamedDocument, SalvagedCollection};
+use super::archive::{self, NamedDocument, SalvagedCollection, Salvager};
 use super::change::{self, Change};
 use super::fields;
 use super::recovery::PUBLISH_EVERY_RECORDS;
@@ -124,12 +126,12 @@ struct Surveyor<'a> {
 #[derive(Default)]
 struct Loaded {
     head: Option<Snapshot>,
-    /// Version of the entries behind the head.
-    version: u64,
     collections: Vec<(NamespaceId, Key, Collection)>,
     damaged: Vec<(NamespaceId, Key, DamagedChunk)>,
     documents: Vec<(NamespaceId, Key, Vec<NamedDocument>)>,
     files: HashSet<String>,
+    /// Collections of which pieces are lost.
+    incomplete: Vec<(NamespaceId, Key)>,
 }
 
 impl Surveyor<'_> {
@@ -214,28 +216,28 @@ impl Surveyor<'_> {
     }
 
     fn state_file(&mut self, name: &str, pin: Option<&Pin>) -> Result<Loaded, StoreError> {
-        let mut loaded = Loaded { version: archive::VERSION, ..Loaded::default() };
+        let mut loaded = Loaded::default();
         let disk = self.disk;
+        let mut salvager = Salvager::new(disk, name, archive::VERSION);
         let read = salvage::state_entries(disk, name, pin, |piece| {
             match piece {
                 Err(damage) => self.note(damage.into(), name, None)?,
                 Ok((0, entry)) => match archive::restore_head(entry) {
                     Ok((head, version)) => {
                         loaded.head = Some(head);
-                        loaded.version = version;
+                        salvager = Salvager::new(disk, name, version);
                     }
                     Err(error) => self.note(error, name, None)?,
                 },
                 Ok((_, entry)) => {
                     (self.on_bytes)(entry.len() as u64);
-                    match archive::salvage_collection(disk, name, loaded.version, entry) {
-                        Ok(salvaged) => self.take(salvaged, &mut loaded)?,
-                        Err(error) => self.note(error, name, None)?,
-                    }
+                    let salvaged = salvager.entry(entry);
+                    self.take(name, salvaged, &mut loaded)?;
                 }
             }
             Ok::<(), StoreError>(())
         });
+        self.take(name, salvager.finish(), &mut loaded)?;
         self.files += 1;
         if let Err(error) = read {
             self.note(error, name, None)?;
@@ -244,14 +246,33 @@ impl Surveyor<'_> {
     }
 
     /// Takes over a collection of the state file.
-    fn take(&mut self, salvaged: SalvagedCollection, loaded: &mut Loaded) -> Result<(), StoreError> {
-        let SalvagedCollection { namespace, key, collection, damaged, files, documents } = salvaged;
+    fn take(
+        &mut self,
+        state_file: &str,
+        salvaged: Result<Option<SalvagedCollection>, StoreError>,
+        loaded: &mut Loaded,
+    ) -> Result<(), StoreError> {
+        let salvaged = match salvaged {
+            Ok(Some(salvaged)) => salvaged,
+            Ok(None) => return Ok(()),
+            Err(error) => return self.note(error, state_file, None),
+        };
+        let SalvagedCollection { namespace, key, collection, damaged, files, documents, lost_pieces } =
+            salvaged;
         for file in &files {
             (self.on_bytes)(self.disk.len_bytes(file).unwrap_or_default());
         }
         self.files += files.len() as u64;
         loaded.files.extend(files);
         let (shown, field) = shown(namespace, &key);
+        if lost_pieces > 0 {
+            loaded.incomplete.push((namespace, key.clone()));
+            let what = format!(
+                "{lost_pieces} pieces of the collection are lost: elements, documents, sparse vectors or expiries, or \
+                 attributes set later than their elements, which have older ones now"
+            );
+            self.damage(state_file, Some(&shown), what);
+        }
         for mut chunk in damaged {
             for error in std::mem::take(&mut chunk.errors) {
                 self.note(error, &chunk.file, Some(&shown))?;
@@ -305,7 +326,7 @@ impl Surveyor<'_> {
     }
 
     /// Makes the state that the log goes on from.
-    fn begin(&mut self, state_file: &str, loaded: Loaded, sequence: u64) {
+    fn begin(&mut self, state_file: &str, mut loaded: Loaded, sequence: u64) {
         let next_uid =
             loaded.collections.iter().map(|(_, _, collection)| collection.uid + 1).max().unwrap_or(0);
         let last_stamp =
@@ -333,9 +354,13 @@ impl Surveyor<'_> {
         snapshot.sequence = sequence;
         self.last_sequence = sequence;
         self.state = State::new(snapshot);
-        let is_damaged = !loaded.damaged.is_empty();
+        let is_damaged = !loaded.damaged.is_empty() || !loaded.incomplete.is_empty();
         for (namespace, key, chunk) in loaded.damaged {
             self.add_rows(namespace, &key, chunk);
+            loaded.incomplete.push((namespace, key));
+        }
+        for (namespace, key) in loaded.incomplete {
+            self.drop_empty(namespace, key);
         }
         for (namespace, key, documents) in loaded.documents {
             for (uri, document) in documents {
@@ -380,13 +405,13 @@ impl Surveyor<'_> {
                     .apply(&Change::SetSparse { namespace, key: key.clone(), element: name, sparse }, None);
             }
         }
-        if self
-            .state
-            .view()
-            .get(namespace, key)
-            .is_some_and(|found| found.is_empty() && !found.params.declared)
-        {
-            self.state.apply(&Change::Drop { namespace, key: key.clone() }, None);
+    }
+
+    /// A collection that has lost all its elements goes, unless it was made to stay.
+    fn drop_empty(&mut self, namespace: NamespaceId, key: Key) {
+        let ends = |found: &Arc<Collection>| found.is_empty() && !found.params.declared;
+        if !namespace.holds_fields() && self.state.view().get(namespace, &key).is_some_and(ends) {
+            self.state.apply(&Change::Drop { namespace, key }, None);
         }
     }
 
@@ -489,7 +514,7 @@ impl Surveyor<'_> {
                 keys.join(" ")
             ));
         }
-        let mut snapshot = std::sync::Arc::default();
+        let mut snapshot = Arc::default();
         self.state.publish(|published| snapshot = published);
         Survey {
             snapshot: Snapshot::clone(&snapshot),

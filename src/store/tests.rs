@@ -46,7 +46,7 @@ pub(super) fn write(
     outcome.recv().unwrap()
 }
 
-fn open(folder: &Path, appendonly: bool) -> Store {
+pub(super) fn open(folder: &Path, appendonly: bool) -> Store {
     let disk = Arc::new(RealDisk::open(folder).unwrap());
     let config = Config { appendonly, search_threads: 1, ..Config::default() };
     let (store, loaded) = Store::start(disk, &config, &Arc::default());

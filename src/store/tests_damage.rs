@@ -6,6 +6,7 @@ use super::tests_crash::{Content, Step, open, workload, write_all};
 use super::*;
 use crate::config::Fsync;
 use crate::disk::format::{is_chunk_name, parse_log_name, parse_state_name};
+use crate::disk::manifest;
 use crate::disk::sim::SimDisk;
 
 /// Bytes at the front of a file of which every bit is flipped.
@@ -16,6 +17,10 @@ const RANDOM_BITS: usize = 400;
 const LENGTHS: usize = 3000;
 /// Bytes that are zeroed, doubled and exchanged together.
 const BLOCK_BYTES: usize = 64;
+
+/// Bytes of a state file's header, and of an entry's.
+const STATE_HEADER_BYTES: usize = 32;
+const ENTRY_HEADER_BYTES: usize = 48;
 
 fn next(random: &mut usize) -> usize {
     *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -118,4 +123,66 @@ fn any_damage_is_an_error_that_names_the_file_or_changes_nothing() {
         println!("{kind}: {refused} refused, {unchanged} unchanged, {cut} cut");
     }
     assert_eq!(kinds.keys().copied().collect::<Vec<_>>(), ["chunk", "log", "manifest", "state"]);
+}
+
+/// Where the content of each entry of a state file is.
+fn entries(state: &[u8]) -> Vec<std::ops::Range<usize>> {
+    let mut at = STATE_HEADER_BYTES;
+    std::iter::from_fn(|| {
+        let length = u64::from_le_bytes(state[at..at + 8].try_into().unwrap());
+        // The length that marks the end.
+        let length = usize::try_from(length).ok().filter(|_| length != u64::MAX)?;
+        let start = at + ENTRY_HEADER_BYTES;
+        at = start + length.next_multiple_of(16);
+        Some(start..start + length)
+    })
+    .collect()
+}
+
+/// Surveys what a checkpoint left, once for each entry of its state file, which is damaged. Returns how many entries there are,
+/// and how many of them cost no element.
+fn damage_each_entry(disk: &SimDisk) -> [usize; 2] {
+    let elements = |snapshot: &Snapshot| -> usize {
+        snapshot.collections().map(|(_, _, collection)| collection.len()).sum()
+    };
+    let name = manifest::load(disk).unwrap().unwrap().state_file;
+    let sound = disk.read(&name).unwrap();
+    let image = disk.image();
+    let (_, whole) = read(&image.after_kill()).unwrap();
+    let entries = entries(&sound);
+    let mut unharmed = 0;
+    for entry in &entries {
+        let copy = image.after_kill();
+        let mut damaged = sound.clone();
+        damaged[entry.start + entry.len() / 2] ^= 4;
+        copy.put(&name, &damaged);
+        let survey = survey::survey(&copy, false, &mut |_| {}).unwrap();
+        assert!(survey.damages.iter().any(|damage| damage.file == name));
+        // Also looks whether fields are in step with their elements.
+        Content::of(&survey.snapshot).unwrap();
+        unharmed += usize::from(elements(&survey.snapshot) == elements(&whole));
+    }
+    [entries.len(), unharmed]
+}
+
+#[test]
+fn a_damaged_piece_of_the_state_file_costs_no_more_than_it_held() {
+    let disk = SimDisk::new();
+    let store = open(&disk, Fsync::Always).unwrap();
+    let mut counts = [0; 2];
+    for step in workload() {
+        match step {
+            Step::Write(changes) => write_all(&store, &changes).unwrap(),
+            Step::Checkpoint => {
+                store.checkpoint().unwrap();
+                let [entries, unharmed] = damage_each_entry(&disk);
+                counts = [counts[0] + entries, counts[1] + unharmed];
+            }
+        }
+    }
+    store.stop().unwrap();
+    let [entries, unharmed] = counts;
+    println!("{entries} entries, {unharmed} of them without elements");
+    // Attributes, documents, expiries and sparse vectors are in pieces of their own.
+    assert!(unharmed * 4 > entries, "{unharmed} of {entries}");
 }

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 
 use arc_swap::ArcSwap;
-use imbl::OrdMap;
 use thiserror::Error;
 use tracing::{error, info};
 
@@ -23,7 +22,8 @@ use super::state::{Applied, Key, NamespaceId, Snapshot, State};
 use super::syncer::Syncer;
 use super::{StoreError, recovery};
 use crate::collection::compaction::plan;
-use crate::collection::{Attributes, Collection, Encoded, Rows};
+use crate::collection::overlay::Overlay;
+use crate::collection::{Collection, Encoded, Rows};
 use crate::config::{Config, Fsync};
 use crate::disk::log::LogWriter;
 use crate::disk::{Disk, DiskError};
@@ -90,7 +90,7 @@ pub(super) struct Adopt {
     pub uid: u64,
     pub chunk: u32,
     pub rows: Arc<Rows>,
-    pub overlay: OrdMap<u16, Option<Attributes>>,
+    pub overlay: Overlay,
 }
 
 /// A job's hold on the private state.

@@ -1,9 +1,12 @@
-//! What the state file of a checkpoint holds: a head, then one entry per collection. Explicit versions of rkyv types,
-//! validated before use; a new version is a new type beside these.
+//! What the state file of a checkpoint holds: a head, then the entries of each collection (`pieces.rs`); one for each before
+//! version 7. Explicit versions of rkyv types, validated before use; a new version is a new type beside these.
+
+mod pieces;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
-use imbl::OrdMap;
 use rkyv::rancor;
 
 use super::StoreError;
@@ -12,13 +15,18 @@ use super::params::ParamsV1;
 use super::state::{Key, NamespaceId, Snapshot};
 use super::users::Users;
 use crate::collection::documents::Document;
+use crate::collection::overlay::Overlay;
 use crate::collection::salvage::{Salvage, SavedView, salvage_rows};
 use crate::collection::sealed::{ArraysV1, ArraysV2, SealedRows};
-use crate::collection::{Attributes, Chunk, Collection, Params, RowId, Rows};
+use crate::collection::{
+    Attributes, Chunk, Collection, CollectionError, MAX_CHUNK_ATTRIBUTE_BYTES, Params, RowId, Rows,
+};
 use crate::disk::Disk;
 use crate::disk::sections::SectionFile;
 use crate::embed::ModelId;
 use crate::vector::arena::MAX_ROWS;
+pub use pieces::write_collection;
+use pieces::{Entry, Gathered, Gatherer};
 
 /// First entry of a state file before texts: told from the next by its length. The others are of version 1 then.
 #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -48,8 +56,9 @@ struct HeadV3 {
 }
 
 /// Version of the entries written. Those of version 5 are as those of 4, but some are fields of others.
-pub const VERSION: u64 = 6;
+pub const VERSION: u64 = 7;
 
+/// A whole collection, as an entry of version 6 or put together from pieces.
 #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 struct CollectionV6 {
     base: CollectionV4,
@@ -194,50 +203,20 @@ fn encode(
     Ok(bytes.map_err(|error| StoreError::State(error.to_string()))?.into_vec())
 }
 
-/// Entry of one collection. Chunks that are neither sealed nor partial do not exist at a checkpoint.
-pub fn encode_collection(
-    namespace: NamespaceId,
-    key: &Key,
-    collection: &Collection,
-) -> Result<Vec<u8>, StoreError> {
-    let chunks: Result<Vec<_>, StoreError> =
-        collection.chunks.iter().map(|chunk| archive_chunk(chunk, &collection.params)).collect();
-    let base = CollectionV2 {
-        namespace: namespace.0,
-        key: key.name().to_vec(),
-        uid: collection.uid,
-        stamp: collection.stamp,
-        expires_ms: collection.expires_ms,
-        params: ParamsV1::from(&collection.params),
-        model: collection.model.as_ref().map(|model| (model.name.clone(), model.hash)),
-        next_chunk: collection.next_chunk,
-        chunks: chunks?,
-    };
-    let expiries = collection.expiries().iter().map(|(row, at_ms)| (row.0, at_ms)).collect();
-    let sparse = collection.chunks.iter().flat_map(|chunk| {
-        let of_live = chunk.sparse.iter().filter(|(offset, _)| chunk.is_live(**offset));
-        of_live.map(|(offset, sparse)| (RowId::new(chunk.number, *offset).0, sparse.to_vec()))
-    });
-    let base = CollectionV4 { base: CollectionV3 { base, expiries }, sparse: sparse.collect() };
-    let documents = collection.documents().iter();
-    let documents = documents.map(|(uri, document)| (uri.to_vec(), document.encode())).collect();
-    encode(&CollectionV6 { base, documents })
-}
-
 fn bounded(value: usize) -> u32 {
     u32::try_from(value).unwrap_or_else(|_| unreachable!("dimensions and rows of a chunk are bounded"))
 }
 
+/// A chunk, without overlay.
 fn archive_chunk(chunk: &Chunk, params: &Params) -> Result<ChunkV2, StoreError> {
     let rows = match &*chunk.rows {
+        // Nothing may be left out: there is no overlay for what has no room.
+        Rows::Memory(_) if chunk.overlay.size_bytes() >= MAX_CHUNK_ATTRIBUTE_BYTES => {
+            return Err(CollectionError::TooLong.into());
+        }
         Rows::Memory(_) => RowsV2::Partial(ArraysV2::copy(chunk, params.row_shape())?.into()),
         Rows::Sealed(sealed) => {
-            let owned = |value: &Option<Attributes>| value.as_deref().map(<[u8]>::to_vec);
-            RowsV2::Sealed {
-                file: sealed.file_name().to_owned(),
-                pin: sealed.pin(),
-                overlay: chunk.overlay.iter().map(|(offset, value)| (*offset, owned(value))).collect(),
-            }
+            RowsV2::Sealed { file: sealed.file_name().to_owned(), pin: sealed.pin(), overlay: Vec::new() }
         }
     };
     Ok(ChunkV2 { number: chunk.number, len: bounded(chunk.len), live: chunk.live.to_vec(), rows })
@@ -247,8 +226,8 @@ fn archive_chunk(chunk: &Chunk, params: &Params) -> Result<ChunkV2, StoreError> 
 pub struct Restorer<'a> {
     disk: &'a dyn Disk,
     load: &'a LoadStats,
-    /// What is restored so far, and the version of the entries.
-    snapshot: Option<(Snapshot, u64)>,
+    /// What is restored so far, and what comes next.
+    begun: Option<(Snapshot, Gatherer)>,
     /// Collections from this number on may follow: they are written in the order of their numbers.
     least_uid: u64,
 }
@@ -256,20 +235,33 @@ pub struct Restorer<'a> {
 impl<'a> Restorer<'a> {
     /// Chunk files are opened on this disk; `load` is told how far it is.
     pub fn new(disk: &'a dyn Disk, load: &'a LoadStats) -> Self {
-        Self { disk, load, snapshot: None, least_uid: 0 }
+        Self { disk, load, begun: None, least_uid: 0 }
     }
 
     /// Takes the next entry. Entries are aligned to 16 bytes.
     ///
     /// # Errors
-    /// When it is not the entry expected here, or one of its chunk files is damaged.
+    /// When it is not the entry expected here, or a chunk file of the collection that ends with it is damaged.
     pub fn entry(&mut self, entry: &[u8]) -> Result<(), StoreError> {
         self.load.add(entry.len() as u64);
-        let Some((snapshot, version)) = &mut self.snapshot else {
-            self.snapshot = Some(restore_head(entry)?);
+        let Some((_, gatherer)) = &mut self.begun else {
+            let (snapshot, version) = restore_head(entry)?;
+            self.begun = Some((snapshot, Gatherer::new(version)));
             return Ok(());
         };
-        let collection = decode_collection(*version, entry)?;
+        match gatherer.entry(entry)? {
+            Entry::First(Some(gathered)) => self.insert(*gathered),
+            Entry::First(None) | Entry::Piece => Ok(()),
+            Entry::Stray(_) => Err(StoreError::State("a piece is of no collection before it".to_owned())),
+        }
+    }
+
+    fn insert(&mut self, gathered: Gathered) -> Result<(), StoreError> {
+        let Some((snapshot, _)) = &mut self.begun else { return Ok(()) };
+        let Gathered { collection, lost_pieces } = gathered;
+        if lost_pieces > 0 {
+            return Err(StoreError::State("pieces of a collection are missing".to_owned()));
+        }
         let base = &collection.base.base.base;
         let (namespace, uid) = (NamespaceId(base.namespace), base.uid);
         let key = Key::new(base.key.clone().into());
@@ -285,13 +277,14 @@ impl<'a> Restorer<'a> {
         Ok(())
     }
 
-    /// The snapshot at the checkpoint's sequence.
+    /// The snapshot at the checkpoint's sequence, after the last entry.
     ///
     /// # Errors
-    /// When there was no entry.
-    pub fn finish(self, sequence: u64) -> Result<Snapshot, StoreError> {
-        let (mut snapshot, _) =
-            self.snapshot.ok_or_else(|| StoreError::State("it has no head".to_owned()))?;
+    /// When there was no entry, or the last collection is not whole or damaged.
+    pub fn finish(mut self, sequence: u64) -> Result<Snapshot, StoreError> {
+        let last = self.begun.as_mut().and_then(|(_, gatherer)| gatherer.finish());
+        last.map_or(Ok(()), |last| self.insert(last))?;
+        let (mut snapshot, _) = self.begun.ok_or_else(|| StoreError::State("it has no head".to_owned()))?;
         snapshot.sequence = sequence;
         Ok(snapshot)
     }
@@ -325,7 +318,8 @@ pub fn restore_head(entry: &[u8]) -> Result<(Snapshot, u64), StoreError> {
     Ok((snapshot, head.version))
 }
 
-fn decode_collection(version: u64, entry: &[u8]) -> Result<CollectionV6, StoreError> {
+/// The entry of a whole collection, of a version before 7.
+fn decode_whole(version: u64, entry: &[u8]) -> Result<CollectionV6, StoreError> {
     let collection = match version {
         1 => rkyv::from_bytes::<CollectionV1, rancor::Error>(entry).map(|old| CollectionV2::from(old).into()),
         2 => rkyv::from_bytes::<CollectionV2, rancor::Error>(entry).map(CollectionV4::from),
@@ -417,7 +411,7 @@ fn restore_chunk(disk: &dyn Disk, archived: &ChunkV2, params: &Params) -> Result
     }
 }
 
-fn restore_overlay(overlay: &[(u16, Option<Vec<u8>>)]) -> OrdMap<u16, Option<Attributes>> {
+fn restore_overlay(overlay: &[(u16, Option<Vec<u8>>)]) -> Overlay {
     overlay.iter().map(|(offset, value)| (*offset, value.as_deref().map(Attributes::from))).collect()
 }
 
@@ -435,6 +429,8 @@ pub struct SalvagedCollection {
     pub files: Vec<String>,
     /// Its documents, to be put back when it has all elements that are left.
     pub documents: Vec<NamedDocument>,
+    /// Pieces of it that are lost, and with them what they held.
+    pub lost_pieces: u64,
 }
 
 /// A damaged chunk.
@@ -447,17 +443,58 @@ pub struct DamagedChunk {
     pub salvage: Salvage,
 }
 
-/// Puts a collection's entry together again from what is sound of it, and verifies every byte of its files.
-///
-/// # Errors
-/// When the entry itself cannot be read.
-pub fn salvage_collection(
+/// Puts collections together again from the entries of a damaged state file.
+pub struct Salvager<'a> {
+    disk: &'a dyn Disk,
+    state_file: &'a str,
+    gatherer: Gatherer,
+    /// The collection told last of which there are pieces, but no first entry.
+    headless: Option<u64>,
+}
+
+impl<'a> Salvager<'a> {
+    /// Chunk files are opened on this disk; `version` is that of the entries.
+    pub fn new(disk: &'a dyn Disk, state_file: &'a str, version: u64) -> Self {
+        Self { disk, state_file, gatherer: Gatherer::new(version), headless: None }
+    }
+
+    /// Takes the next entry behind the head; gives the collection that ended before it, if one did.
+    ///
+    /// # Errors
+    /// When the entry, or what the collection has in the state file, cannot be used. It is left out then.
+    pub fn entry(&mut self, entry: &[u8]) -> Result<Option<SalvagedCollection>, StoreError> {
+        match self.gatherer.entry(entry)? {
+            Entry::First(gathered) => self.salvage(gathered.map(|gathered| *gathered)),
+            Entry::Piece => Ok(None),
+            Entry::Stray(uid) if self.headless.replace(uid) == Some(uid) => Ok(None),
+            Entry::Stray(uid) => {
+                let what = format!("the first entry of collection {uid} is lost, and the collection with it");
+                Err(StoreError::State(what))
+            }
+        }
+    }
+
+    /// The last collection, after the last entry.
+    ///
+    /// # Errors
+    /// As [`Self::entry`].
+    pub fn finish(mut self) -> Result<Option<SalvagedCollection>, StoreError> {
+        let last = self.gatherer.finish();
+        self.salvage(last)
+    }
+
+    fn salvage(&self, gathered: Option<Gathered>) -> Result<Option<SalvagedCollection>, StoreError> {
+        gathered.map(|gathered| salvage_collection(self.disk, self.state_file, gathered)).transpose()
+    }
+}
+
+/// Restores what is sound of a collection, and verifies every byte of its files.
+fn salvage_collection(
     disk: &dyn Disk,
     state_file: &str,
-    version: u64,
-    entry: &[u8],
+    gathered: Gathered,
 ) -> Result<SalvagedCollection, StoreError> {
-    let archived = decode_collection(version, entry)?;
+    let Gathered { collection: archived, lost_pieces } = gathered;
     let (base, expiries) = (&archived.base.base.base, &archived.base.base.expiries);
     let params = base.params.params();
     let params =
@@ -497,6 +534,7 @@ pub fn salvage_collection(
         damaged,
         files,
         documents: archived.sound_documents()?,
+        lost_pieces,
     })
 }
 
@@ -523,52 +561,4 @@ fn salvage_chunk(
         },
     };
     DamagedChunk { file, errors, salvage }
-}
-
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-
-    use super::*;
-    use crate::collection::{AttributeChange, Encoded, TextChange};
-    use crate::disk::sim::SimDisk;
-    use crate::vector::{Layout, Metric, Quantization};
-
-    #[test]
-    fn collections_that_are_there_already_are_refused() {
-        let layout = Layout { dim: 2, metric: Metric::L2, quantization: Quantization::Int8 };
-        let (disk, load) = (SimDisk::new(), LoadStats::default());
-        let mut restorer = Restorer::new(&disk, &load);
-        restorer.entry(&encode_head(&Snapshot::at(0, 8)).unwrap()).unwrap();
-        let mut entry = |name: &'static str, uid: u64| {
-            let collection = Collection::new(uid, Params::new(layout));
-            let key = Key::new(Bytes::from_static(name.as_bytes()));
-            restorer.entry(&encode_collection(NamespaceId(0), &key, &collection).unwrap())
-        };
-        entry("a", 3).unwrap();
-        for (name, uid) in [("b", 3), ("b", 2), ("a", 4), ("b", 8)] {
-            assert!(matches!(entry(name, uid), Err(StoreError::State(_))), "{name} {uid}");
-        }
-        entry("b", 7).unwrap();
-    }
-
-    fn restore(collection: &Collection) -> Result<(), StoreError> {
-        let disk = SimDisk::new();
-        let load = LoadStats::default();
-        let mut restorer = Restorer::new(&disk, &load);
-        let key = Key::new(Bytes::from_static(b"k"));
-        restorer.entry(&encode_head(&Snapshot::at(0, 2))?)?;
-        restorer.entry(&encode_collection(NamespaceId(0), &key, collection)?)
-    }
-
-    #[test]
-    fn a_collection_whose_next_chunk_is_there_already_is_refused() {
-        let layout = Layout { dim: 2, metric: Metric::L2, quantization: Quantization::Int8 };
-        let mut collection = Collection::new(1, Params::new(layout));
-        let encoded = Encoded::new(&collection.params, &[1.0, 2.0]);
-        collection.put(b"e", &[1.0, 2.0], &encoded, &AttributeChange::Keep, &TextChange::Keep);
-        restore(&collection).unwrap();
-        collection.next_chunk = 0;
-        assert!(matches!(restore(&collection), Err(StoreError::State(_))));
-    }
 }
