@@ -7,9 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
-use vecdis::collection::{
-    AttributeChange, Attributes, Collection, GraphWish, Params, RowId, TextChange, live_offsets,
-};
+use vecdis::collection::{AttributeChange, Attributes, Collection, GraphWish, Params, TextChange};
 use vecdis::store::change::{Change, begin_payload};
 use vecdis::store::state::{Key, NamespaceId, Snapshot, State};
 use vecdis::vector::{Layout, Metric, Quantization};
@@ -163,16 +161,12 @@ pub fn dump(snapshot: &Snapshot) -> BTreeMap<(u32, Vec<u8>), (Option<u64>, BTree
 }
 
 fn elements(collection: &Collection) -> BTreeMap<Vec<u8>, Element> {
-    let rows = collection
-        .chunks
-        .iter()
-        .flat_map(|chunk| live_offsets(chunk).map(|offset| RowId::new(chunk.number, offset)));
-    rows.map(|row| {
+    let one = |row| {
         let vector = collection.vector(row).ok();
         let bits = vector.map(|vector| vector.iter().map(|component| component.to_bits()).collect());
         // Codes and scalars are what searches read.
         let _ = collection.encoded(row);
         (collection.name(row).to_vec(), (collection.attributes(row).map(<[u8]>::to_vec), bits))
-    })
-    .collect()
+    };
+    collection.live_rows().map(one).collect()
 }

@@ -12,9 +12,7 @@ use super::tests::{NAMESPACE, add, key, write};
 use super::*;
 use crate::collection::documents::{Document, Span, chunk_name};
 use crate::collection::sparse::encode;
-use crate::collection::{
-    AttributeChange, Attributes, Collection, GraphWish, RowId, TextChange, live_offsets,
-};
+use crate::collection::{AttributeChange, Attributes, Collection, GraphWish, TextChange};
 use crate::config::Fsync;
 use crate::disk::sim::{Fault, Moment, SimDisk};
 use crate::document::Kind;
@@ -56,14 +54,12 @@ fn fields_of(
     let mut content = BTreeMap::new();
     for (name, field) in fields {
         let mut vectors = BTreeMap::new();
-        for chunk in &field.chunks {
-            for row in live_offsets(chunk).map(|offset| RowId::new(chunk.number, offset)) {
-                let (_, attributes, _, expires_ms, _) = &elements[field.name(row)];
-                assert_eq!(field.attributes(row), attributes.as_deref());
-                assert_eq!(field.expiries().get(row), *expires_ms);
-                let vector = field.vector(row)?.into_owned();
-                vectors.insert(Bytes::copy_from_slice(field.name(row)), vector);
-            }
+        for row in field.live_rows() {
+            let (_, attributes, _, expires_ms, _) = &elements[field.name(row)];
+            assert_eq!(field.attributes(row), attributes.as_deref());
+            assert_eq!(field.expiries().get(row), *expires_ms);
+            let vector = field.vector(row)?.into_owned();
+            vectors.insert(Bytes::copy_from_slice(field.name(row)), vector);
         }
         content.insert(Bytes::clone(name), vectors);
     }
@@ -105,17 +101,14 @@ impl Content {
                 documents: collection.documents().iter().map(|(uri, found)| names_of(uri, found)).collect(),
                 ..KeyContent::default()
             };
-            for chunk in &collection.chunks {
-                for offset in live_offsets(chunk) {
-                    let row = RowId::new(chunk.number, offset);
-                    let attributes = collection.attributes(row).map(<[u8]>::to_vec);
-                    let name = Bytes::copy_from_slice(collection.name(row));
-                    let text = collection.text(row)?.map(<[u8]>::to_vec);
-                    let vector = collection.vector(row)?.into_owned();
-                    let expires_ms = collection.expiries().get(row);
-                    let sparse = collection.sparse(row)?.unwrap_or_default().to_vec();
-                    content.elements.insert(name, (vector, attributes, text, expires_ms, sparse));
-                }
+            for row in collection.live_rows() {
+                let attributes = collection.attributes(row).map(<[u8]>::to_vec);
+                let name = Bytes::copy_from_slice(collection.name(row));
+                let text = collection.text(row)?.map(<[u8]>::to_vec);
+                let vector = collection.vector(row)?.into_owned();
+                let expires_ms = collection.expiries().get(row);
+                let sparse = collection.sparse(row)?.unwrap_or_default().to_vec();
+                content.elements.insert(name, (vector, attributes, text, expires_ms, sparse));
             }
             assert_eq!(content.elements.len(), collection.len());
             let of_key: Vec<_> = snapshot.fields(namespace, key).collect();
