@@ -1,8 +1,9 @@
 //! The examples of README.md and docs/ are run.
 //!
 //! A fenced block whose lines begin with the prompt of redis-cli (`127.0.0.1:6379> `) is a session: the lines below a
-//! command are what redis-cli shows for its reply; `...` stands for anything. A command without such lines must not fail. The blocks of a page share a
-//! server. (Blocks of Python are run by `tests/clients/test_docs.py`.)
+//! command are what redis-cli shows for its reply; `...` stands for anything. A command without such lines must not
+//! fail. All pages share a server, README.md first, as for someone who reads on. (Blocks of Python are run by
+//! `tests/clients/test_docs.py`.)
 
 #![allow(clippy::unwrap_used)]
 
@@ -45,7 +46,7 @@ fn sessions(text: &str) -> Vec<(String, Vec<String>)> {
     sessions
 }
 
-/// Splits a line as redis-cli does: blanks, `'...'`, `"..."` with `\"` and `\n`.
+/// Splits a line as redis-cli does: blanks, `'...'` with nothing special but `\'`, `"..."` with `\"` and `\n`.
 fn split(line: &str) -> Command {
     let mut words = Vec::new();
     let mut chars = line.trim_end().chars().peekable();
@@ -59,12 +60,11 @@ fn split(line: &str) -> Command {
             '\'' | '"' => {
                 chars.next();
                 while let Some(c) = chars.next().filter(|c| *c != first) {
-                    word.push(match c {
-                        '\\' => match chars.next().unwrap() {
-                            'n' if first == '"' => '\n',
-                            escaped => escaped,
-                        },
-                        _ => c,
+                    let is_escape = c == '\\' && (first == '"' || chars.peek() == Some(&'\''));
+                    word.push(match is_escape.then(|| chars.next().unwrap()) {
+                        Some('n') if first == '"' => '\n',
+                        Some(escaped) => escaped,
+                        None => c,
                     });
                 }
             }
@@ -148,11 +148,8 @@ fn run_page(path: &Path, client: &mut Client) -> usize {
 
 #[test]
 fn sessions_of_the_pages_give_what_they_show() {
-    let mut run = 0;
-    for path in pages() {
-        let server = Server::start(&[]);
-        run += run_page(&path, &mut server.connect());
-    }
+    let server = Server::start(&[]);
+    let run: usize = pages().iter().map(|path| run_page(path, &mut server.connect())).sum();
     assert!(run > 20, "the examples are found: {run}");
 }
 
@@ -182,4 +179,5 @@ fn lines_are_split_as_redis_cli_does() {
         split(line).into_iter().map(|word| String::from_utf8(word).unwrap()).collect()
     };
     assert_eq!(words(r#"A 'b c' "d \"e\"" ''"#), ["A", "b c", "d \"e\"", ""]);
+    assert_eq!(words(r#"'a\nb' 'it\'s' "a\nb""#), [r"a\nb", "it's", "a\nb"]);
 }
