@@ -4,6 +4,8 @@
 #   docker compose -f conf/compose.yaml up              with Prometheus's port and a memory limit
 #   docker run vecdis --port 7000 --maxmemory 2gb       options on top of the image's own /etc/vecdis.conf
 #   docker run vecdis /etc/vecdis.conf                  a configuration file; mount your own over it or elsewhere
+#   docker run --rm -v vecdis-data:/data vecdis check /data     a subcommand; "sh" gives a shell
+# A folder of the host in place of the volume has to belong to user 999 (chown 999:999 FOLDER).
 # A file of your own needs "bind 0.0.0.0", or the server answers only inside its container. Set a password (requirepass)
 # before you publish the port to others: the image turns the protected mode off, as peers reach a container from outside.
 
