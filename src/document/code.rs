@@ -12,10 +12,10 @@ use tree_sitter::{ParseOptions, ParseState, Parser, Tree};
 use super::{DocumentError, Splitting};
 
 /// Bytes of code that is parsed, as a tree takes many times the memory of its text; longer code is split as text.
-const MAX_PARSED_BYTES: usize = 1 << 20;
-/// How long the parser may take; code that takes it longer is split as text. A program of the largest size takes a fifth of it, but
-/// some grammars take seconds for few bytes that mean many things.
-const PARSE_MAX: Duration = Duration::from_secs(1);
+const MAX_PARSED_BYTES: usize = 256 << 10;
+/// How long the parser may take; code that takes it longer is split as text. A program of the largest size takes a small part of
+/// it even on a busy machine, but some grammars would take minutes for few bytes that can mean many things.
+const PARSE_MAX: Duration = Duration::from_secs(5);
 /// The share of a chunk's tokens that it has at least before a node that does not fit begins another.
 const BEGUN_SHARE: usize = 4;
 
