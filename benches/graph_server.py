@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from load_client import drive, encode
-from peer_sets import K, VectorSet
+from peer_sets import K, VectorSet, kth_cosines
 from peers import KEY, Redis, Served, fill
 from support import PROJECT, Server
 
@@ -38,8 +38,7 @@ def read(options):
     base = np.array(np.load(options.base, mmap_mode="r")[: options.rows], dtype=np.float32)
     queries = np.load(options.queries).astype(np.float32)
     base, queries = ((rows / np.linalg.norm(rows, axis=1, keepdims=True)) for rows in (base, queries))
-    bars = np.concatenate([-np.partition(-(part @ base.T), K - 1, axis=1)[:, K - 1] for part in np.array_split(queries, 20)])
-    return VectorSet(options.base.stem, options.base.parent, base, queries, bars)
+    return VectorSet(options.base.stem, options.base.parent, base, queries, kth_cosines(base, queries))
 
 
 def status(port):

@@ -47,6 +47,8 @@ except ImportError:
 
 SETS = ("scifact", "cranfield", "cisi")
 DEPTH = 100
+# Queries that vectlite is asked: its keyword search takes a quarter of a second.
+VECTLITE_QUERIES = 100
 # What baselines.json calls them, and how far below is near enough.
 BASELINES = {"bm25 0.9/0.4": "bm25_k1=0.9_b=0.4", "bm25 1.2/0.75": "bm25_k1=1.2_b=0.75", "dense": "dense_exact"}
 MARGIN = {"bm25 0.9/0.4": 0.01, "bm25 1.2/0.75": 0.01, "dense": 0.005}
@@ -223,11 +225,10 @@ def vectlite_speed(meta, embeddings, queries, vectors):
         }
         for kind, search in kinds.items():
             times = []
-            for at in list(range(len(queries))) * 2:
+            for at in range(min(len(queries), VECTLITE_QUERIES)):
                 begin = time.perf_counter()
                 search(at)
                 times.append((time.perf_counter() - begin) * 1e6)
-            times = times[len(queries) :]
             rows[kind] = {"p50_us": round(statistics.median(times)), "mean_us": round(statistics.mean(times))}
             print(f"vectlite {kind:8}", rows[kind])
         database.close()
