@@ -15,6 +15,7 @@ pub mod embed;
 pub mod glob;
 pub mod graph;
 pub mod heap;
+pub mod hex;
 pub mod logging;
 pub mod metrics;
 pub mod server;

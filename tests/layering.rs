@@ -20,7 +20,7 @@ const LAYERS: &[&[&str]] = &[
     &["vector"],
     &["embed"],
     &["disk"],
-    &["metrics", "config", "clock", "glob", "heap", "logging", "tls"],
+    &["metrics", "config", "clock", "glob", "heap", "hex", "logging", "tls"],
 ];
 const UNSAFE_ALLOWED: &[&str] = &["vector/kernel/", "vector/arena.rs", "disk/map.rs", "heap.rs"];
 const LINES_MAX: usize = 700;

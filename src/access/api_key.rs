@@ -3,6 +3,7 @@
 
 use ring::rand::{SecureRandom, SystemRandom};
 
+use crate::hex;
 use crate::store::users::ApiKey;
 
 const PREFIX: &str = "vk_";
@@ -26,18 +27,13 @@ pub fn random<const N: usize>() -> Result<[u8; N], NoRandomness> {
 #[error("the system gives no random numbers")]
 pub struct NoRandomness;
 
-/// Bytes in hexadecimal digits.
-pub fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Makes a key; its text is given to its owner and then forgotten.
 ///
 /// # Errors
 /// When the system has no random bytes.
 pub fn create() -> Result<(String, u64, [u8; 32]), NoRandomness> {
     let (id, secret) = (random::<ID_BYTES>()?, random::<SECRET_BYTES>()?);
-    let text = format!("{PREFIX}{}_{}", to_hex(&id), to_hex(&secret));
+    let text = format!("{PREFIX}{}_{}", hex::encode(&id), hex::encode(&secret));
     let number = id.iter().fold(0, |number, &byte| number << 8 | u64::from(byte));
     let hash = *blake3::hash(text.as_bytes()).as_bytes();
     Ok((text, number, hash))

@@ -2,8 +2,9 @@
 
 use super::catalog::Listed;
 use super::selector::{Asked, Denied, KeyAccess};
-use super::user::{RuleError, hash_password, hex, merge_selectors};
+use super::user::{RuleError, hash_password, merge_selectors};
 use super::*;
+use crate::hex;
 
 fn catalog() -> &'static Catalog {
     let listed = |name, categories: &[&'static str], subcommands: &[&'static str]| Listed {
@@ -41,7 +42,7 @@ fn ask(user: &User, command: &str, keys: &[(&str, KeyAccess)]) -> Result<(), Den
 
 #[test]
 fn rules_are_shown_as_redis_shows_them() {
-    let password = hex(&hash_password(b"pw"));
+    let password = hex::encode(&hash_password(b"pw"));
     for (rules, shown) in [
         ("on", "on sanitize-payload resetchannels -@all"),
         ("nopass ~* &* +@all", "off nopass sanitize-payload ~* &* +@all"),
@@ -194,7 +195,7 @@ fn an_acl_file_is_written_as_it_is_read_and_a_wrong_line_is_named() {
     let access = access(&[("aclfile", name)]).unwrap();
     assert!(access.account(b"ann").unwrap().is_configured());
     access.save_file(&path).unwrap();
-    let hash = hex(&hash_password(b"pw"));
+    let hash = hex::encode(&hash_password(b"pw"));
     let text = format!(
         "user ann on sanitize-payload #{hash} ~a resetchannels -@all +get (~b resetchannels -@all +set)\n\
          user default on nopass sanitize-payload ~* &* +@all\n"

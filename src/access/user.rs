@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::catalog::Catalog;
 use super::selector::{Asked, Denied, KeyAccess, Selector};
+use crate::hex;
 
 /// Passwords a user may have.
 const MAX_PASSWORDS: usize = 1024;
@@ -69,11 +70,6 @@ fn hash_from_hex(text: &[u8]) -> Result<PasswordHash, RuleError> {
     }
     let hash = blake3::Hash::from_hex(text).map_err(|_| RuleError::BadHash)?;
     Ok(*hash.as_bytes())
-}
-
-/// A hash in hexadecimal digits.
-pub fn hex(hash: &PasswordHash) -> String {
-    blake3::Hash::from_bytes(*hash).to_hex().to_string()
 }
 
 /// What a user may do.
@@ -243,7 +239,7 @@ impl User {
     /// All rules in one line, without the name, as ACL LIST and the ACL file have them.
     pub fn line(&self) -> Bytes {
         let mut parts: Vec<Vec<u8>> = self.flags().map(|flag| flag.as_bytes().to_vec()).collect();
-        parts.extend(self.passwords.iter().map(|hash| format!("#{}", hex(hash)).into_bytes()));
+        parts.extend(self.passwords.iter().map(|hash| format!("#{}", hex::encode(hash)).into_bytes()));
         parts.push(self.root.line());
         parts.extend(self.selectors.iter().map(|selector| [b"(", &selector.line()[..], b")"].concat()));
         parts.join(&b' ').into()

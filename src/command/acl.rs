@@ -12,12 +12,13 @@ use super::request::Request;
 use super::session::Session;
 use super::table;
 use super::{CommandError, Context, LOADING, READ_ONLY, Step, Write, WriteOp};
-use crate::access::api_key::{random, to_hex};
+use crate::access::api_key::random;
 use crate::access::catalog::CATEGORIES;
 use crate::access::selector::{Denied, Selector};
-use crate::access::user::{User, hex, merge_selectors};
+use crate::access::user::{User, merge_selectors};
 use crate::access::{Access, Account, DEFAULT_USER, is_name};
 use crate::clock;
+use crate::hex;
 use crate::store::Txn;
 use crate::store::change::Change;
 use crate::store::users::{UserChange, UserRecord};
@@ -118,7 +119,7 @@ fn describe(user: &User) -> Reply {
     };
     let mut fields = vec![
         field("flags", Reply::Set(user.flags().map(Reply::text).collect())),
-        field("passwords", Reply::Array(user.passwords.iter().map(|hash| bulk(hex(hash))).collect())),
+        field("passwords", Reply::Array(user.passwords.iter().map(|hash| bulk(hex::encode(hash))).collect())),
     ];
     fields.extend(selector(&user.root));
     let others = user.selectors.iter().map(|other| Reply::Map(selector(other)));
@@ -136,7 +137,7 @@ fn generate(request: &Request) -> Result<Reply, CommandError> {
     };
     let digits = usize::try_from(bits).unwrap_or(0).div_ceil(4);
     let bytes = random::<512>().map_err(|error| text(format!("ERR {error}")))?;
-    let mut hex = to_hex(&bytes);
+    let mut hex = hex::encode(&bytes);
     hex.truncate(digits);
     Ok(bulk(hex))
 }

@@ -10,6 +10,7 @@ use super::session::Session;
 use super::{Call, CommandError, Context, Outcome, Waiting};
 use crate::clock;
 use crate::collection::Collection;
+use crate::hex;
 
 /// How long DEBUG SLEEP sleeps at most.
 const MAX_SLEEP_S: f64 = 3600.0;
@@ -76,9 +77,8 @@ pub(super) fn debug(context: &Arc<Context>, request: &Request) -> Result<Waiting
             .map_or(Ok([0; DIGEST_BYTES]), |found| digest(found))
     };
     let digests: Result<Vec<_>, _> = (2..request.len()).map(digest).collect();
-    let hex =
-        |digest: [u8; DIGEST_BYTES]| -> String { digest.iter().map(|byte| format!("{byte:02x}")).collect() };
-    let reply = Reply::Array(digests?.into_iter().map(|digest| Reply::simple(hex(digest))).collect());
+    let reply =
+        Reply::Array(digests?.into_iter().map(|digest| Reply::simple(hex::encode(&digest))).collect());
     Ok(Box::pin(std::future::ready(reply)))
 }
 

@@ -104,26 +104,21 @@ fn stats(call: &Call<'_>) -> Reply {
     let keys = call.snapshot.key_count(call.namespace) as u64;
     let overhead = usage.used.saturating_sub(usage.dataset);
     let share = |part: u64| Reply::Double(100.0 * part as f64 / usage.used.max(1) as f64);
-    Reply::Map(
-        [
-            ("peak.allocated", Reply::integer(usage.peak)),
-            ("total.allocated", Reply::integer(usage.used)),
-            ("clients.normal", Reply::integer(usage.buffers)),
-            ("overhead.total", Reply::integer(overhead)),
-            ("keys.count", Reply::integer(keys)),
-            ("keys.bytes-per-key", Reply::integer(usage.dataset / keys.max(1))),
-            ("dataset.bytes", Reply::integer(usage.dataset)),
-            ("dataset.percentage", share(usage.dataset)),
-            ("peak.percentage", Reply::Double(100.0 * usage.used as f64 / usage.peak.max(1) as f64)),
-            ("allocator.resident", Reply::integer(usage.anonymous)),
-            ("mapped.resident", Reply::integer(usage.of_files)),
-            ("fragmentation", Reply::Double(usage.ratio())),
-            ("fragmentation.bytes", Reply::integer(usage.anonymous.saturating_sub(usage.used))),
-        ]
-        .into_iter()
-        .map(|(name, value)| (Reply::text(name), value))
-        .collect(),
-    )
+    Reply::fields([
+        ("peak.allocated", Reply::integer(usage.peak)),
+        ("total.allocated", Reply::integer(usage.used)),
+        ("clients.normal", Reply::integer(usage.buffers)),
+        ("overhead.total", Reply::integer(overhead)),
+        ("keys.count", Reply::integer(keys)),
+        ("keys.bytes-per-key", Reply::integer(usage.dataset / keys.max(1))),
+        ("dataset.bytes", Reply::integer(usage.dataset)),
+        ("dataset.percentage", share(usage.dataset)),
+        ("peak.percentage", Reply::Double(100.0 * usage.used as f64 / usage.peak.max(1) as f64)),
+        ("allocator.resident", Reply::integer(usage.anonymous)),
+        ("mapped.resident", Reply::integer(usage.of_files)),
+        ("fragmentation", Reply::Double(usage.ratio())),
+        ("fragmentation.bytes", Reply::integer(usage.anonymous.saturating_sub(usage.used))),
+    ])
 }
 
 fn doctor(call: &Call<'_>) -> String {

@@ -138,18 +138,17 @@ impl CommandSpec {
             return Vec::new();
         }
         let access = if self.flags.contains(&"write") { ["RW", "update"] } else { ["RO", "access"] };
-        let map = |fields: Vec<(&'static str, Reply)>| Reply::fields(fields);
-        let index = map(vec![("index", Reply::Integer(first))]);
+        let index = Reply::fields([("index", Reply::Integer(first))]);
         let last = if last < 0 { last } else { last - first };
-        let range = vec![
+        let range = Reply::fields([
             ("lastkey", Reply::Integer(last)),
             ("keystep", Reply::Integer(step)),
             ("limit", Reply::Integer(0)),
-        ];
-        vec![map(vec![
+        ]);
+        vec![Reply::fields([
             ("flags", Reply::Set(access.into_iter().map(Reply::simple).collect())),
-            ("begin_search", map(vec![("type", Reply::text("index")), ("spec", index)])),
-            ("find_keys", map(vec![("type", Reply::text("range")), ("spec", map(range))])),
+            ("begin_search", Reply::fields([("type", Reply::text("index")), ("spec", index)])),
+            ("find_keys", Reply::fields([("type", Reply::text("range")), ("spec", range)])),
         ])]
     }
 

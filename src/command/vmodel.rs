@@ -8,6 +8,7 @@ use super::reply::Reply;
 use super::request::Request;
 use super::{CommandError, Context, Waiting};
 use crate::embed::{EmbedError, Model, Role, Text};
+use crate::hex;
 
 /// Models one BENCH may compare.
 const MAX_BENCH_MODELS: usize = 16;
@@ -89,7 +90,7 @@ fn info(context: &Context, name: &str) -> Result<Reply, CommandError> {
 }
 
 fn describe(model: &Model, default: &str) -> Reply {
-    let hash: String = model.id.hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = hex::encode(&model.id.hash);
     let fields = [
         ("name", bulk(&model.id.name)),
         ("kind", bulk(model.kind())),

@@ -2,8 +2,8 @@
 
 use super::Config;
 use super::values::{
-    Secret, addresses, kernel_name, model_name, number, permissions, print_addresses, print_yes_no,
-    size_bytes, yes_no,
+    SECONDS_MAX, Secret, addresses, kernel_name, model_name, number, permissions, print_addresses,
+    print_yes_no, size_bytes, yes_no,
 };
 
 /// Lowest and highest accepted `proto-max-bulk-len`: one record of the log holds at most 1 GB.
@@ -15,8 +15,6 @@ const CLIENTS_MAX: usize = 1_000_000;
 const THREADS_MAX: usize = 1_024;
 /// Highest accepted length of the queue of connections not yet taken.
 const BACKLOG_MAX: u32 = 65_535;
-/// Highest accepted number of seconds: one year.
-const SECONDS_MAX: u64 = 366 * 24 * 3600;
 /// Highest accepted `databases` (only 0 can be selected whatever it says).
 const DATABASES_MAX: u32 = 1_000_000;
 /// Longest accepted wait before a log record.

@@ -310,8 +310,8 @@ pub(super) fn size_bytes(text: &str, min: u64, max: u64) -> Result<u64, String> 
     }
 }
 
-/// Highest accepted number of seconds that a client may take: one year.
-const SOFT_SECONDS_MAX: u64 = 366 * 24 * 3600;
+/// Highest accepted number of seconds: one year.
+pub(super) const SECONDS_MAX: u64 = 366 * 24 * 3600;
 
 /// How much of its replies a client may leave unread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -339,7 +339,7 @@ impl OutputLimit {
             let read = Self {
                 hard_bytes: size_bytes(hard, 0, u64::MAX)?,
                 soft_bytes: size_bytes(soft, 0, u64::MAX)?,
-                soft_s: number(seconds, 0, SOFT_SECONDS_MAX)?,
+                soft_s: number(seconds, 0, SECONDS_MAX)?,
             };
             match class.to_ascii_lowercase().as_str() {
                 "normal" => limit = read,

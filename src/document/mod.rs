@@ -63,6 +63,11 @@ impl Kind {
         }
     }
 
+    /// The language of a document of this kind, by its URI; `None` if it is no code, or the language is not known.
+    pub fn language(self, uri: &[u8]) -> Option<Language> {
+        Language::of_uri(uri).filter(|_| self == Self::Code)
+    }
+
     /// The inverse of [`Self::code`].
     pub fn from_code(code: u8) -> Option<Self> {
         KINDS.get(usize::from(code)).map(|(_, kind)| *kind)

@@ -15,6 +15,7 @@ use ureq::http::StatusCode;
 
 use super::manifest::{Kind, MANIFEST, Manifest, Pooling};
 use super::retry;
+use crate::hex;
 
 /// Where the hub is.
 pub const HUB: &str = "https://huggingface.co";
@@ -408,7 +409,7 @@ impl Hash {
             }
             context.update(&block[..read]);
         }
-        let found: String = context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let found = hex::encode(context.finish().as_ref());
         Ok(found == *wanted)
     }
 }

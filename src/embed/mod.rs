@@ -21,6 +21,8 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::hex;
+
 pub use registry::{BUILTIN, Model, Registry};
 pub use runtime::Runtime;
 pub use service::{Embedding, Text, TokenCounter};
@@ -41,7 +43,7 @@ pub struct ModelId {
 impl ModelId {
     /// The first digits of the hash, for people.
     pub fn short_hash(&self) -> String {
-        self.hash[..6].iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(&self.hash[..6])
     }
 }
 

@@ -23,6 +23,7 @@ use crate::clock;
 use crate::command::Context;
 use crate::command::reply::Reply;
 use crate::command::session::{Session, is_denied};
+use crate::config::OutputLimit;
 
 /// Bytes asked for in one read.
 const READ_BYTES: usize = 64 << 10;
@@ -100,15 +101,16 @@ impl Drop for Connection {
 impl Connection {
     async fn run(mut self) -> io::Result<()> {
         loop {
-            self.carry_out().await;
+            let (limit, all_bytes) = self.limits();
+            self.carry_out(limit.hard_bytes).await;
             self.session.client.take_pushed(&mut self.output);
-            if !self.has_room() {
+            if self.leaves_unread(limit.hard_bytes) {
                 self.count_disconnection();
                 return Ok(());
             }
             self.send().await?;
             if self.session.client.is_killed()
-                || self.takes_too_much()
+                || self.takes_too_much(limit.soft_bytes, all_bytes)
                 || (self.closing && self.output.is_empty())
             {
                 return Ok(());
@@ -141,13 +143,20 @@ impl Connection {
         }
     }
 
-    /// Whether the replies that wait are within the hard limit.
-    fn has_room(&self) -> bool {
-        !exceeds(self.output.len() as u64, self.context.config().client_output_buffer_limit.hard_bytes)
+    /// How much of its replies the client may leave unread, and what the buffers of all may take together.
+    fn limits(&self) -> (OutputLimit, u64) {
+        let config = self.context.config();
+        (config.client_output_buffer_limit, config.maxmemory_clients_bytes)
     }
 
-    /// Counts the buffers; true if the connection has to go because of them.
-    fn takes_too_much(&mut self) -> bool {
+    /// Whether more replies wait than a limit allows.
+    fn leaves_unread(&self, limit_bytes: u64) -> bool {
+        exceeds(self.output.len() as u64, limit_bytes)
+    }
+
+    /// Counts the buffers, notes whether replies beyond the soft limit wait; true if the connection has to go because of what all
+    /// take.
+    fn takes_too_much(&mut self, soft_bytes: u64, all_bytes: u64) -> bool {
         let bytes = (self.input.len() + self.output.len()) as u64;
         self.session.client.input_bytes.store(self.input.len(), Ordering::Relaxed);
         self.session.client.output_bytes.store(self.output.len(), Ordering::Relaxed);
@@ -155,13 +164,11 @@ impl Connection {
         buffers.fetch_add(bytes, Ordering::Relaxed);
         let before = buffers.fetch_sub(self.counted_bytes, Ordering::Relaxed);
         let all = before - std::mem::replace(&mut self.counted_bytes, bytes);
-        let config = self.context.config();
-        match exceeds(self.output.len() as u64, config.client_output_buffer_limit.soft_bytes) {
+        match self.leaves_unread(soft_bytes) {
             true => drop(self.slow_since.get_or_insert_with(Instant::now)),
             false => self.slow_since = None,
         }
-        let too_much = exceeds(all, config.maxmemory_clients_bytes) && bytes > SMALL_BUFFERS_BYTES;
-        drop(config);
+        let too_much = exceeds(all, all_bytes) && bytes > SMALL_BUFFERS_BYTES;
         if too_much {
             self.count_disconnection();
         }
@@ -211,8 +218,8 @@ impl Connection {
     }
 
     /// Carries out the requests that have arrived and appends their replies to the output.
-    async fn carry_out(&mut self) {
-        while !self.closing && !self.input.is_empty() && self.has_room() {
+    async fn carry_out(&mut self, hard_bytes: u64) {
+        while !self.closing && !self.input.is_empty() && !self.leaves_unread(hard_bytes) {
             let mut batch = Batch::new(&self.context);
             let mut error = None;
             while !batch.is_full() && !self.session.closing {

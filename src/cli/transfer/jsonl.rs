@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::{BATCH_RECORDS, Entry, Part, Record, Shape, Sink, Source, wrong};
 use crate::cli::CliError;
+use crate::hex;
 
 /// A line.
 #[derive(Default, Deserialize, Serialize)]
@@ -99,7 +100,7 @@ impl Reader {
     /// The element of a line; a document is put aside.
     fn record(&mut self, line: Line) -> Result<Option<Record>, CliError> {
         if let (Some(uri), Some(dump)) = (&line.document, &line.dump) {
-            let dump = from_hex(dump).ok_or_else(|| self.wrong("the dump is not hexadecimal"))?;
+            let dump = hex::decode(dump).ok_or_else(|| self.wrong("the dump is not hexadecimal"))?;
             self.documents.push_back(Entry { uri: uri.as_bytes().to_vec(), dump });
             return Ok(None);
         }
@@ -180,17 +181,6 @@ fn text_of(bytes: Vec<u8>) -> Result<String, CliError> {
     })
 }
 
-fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let (digits, rest) = text.as_bytes().as_chunks::<2>();
-    let byte = |digits: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
-    rest.is_empty().then_some(())?;
-    digits.iter().map(byte).collect()
-}
-
 impl Sink for Writer {
     fn put(&mut self, records: Vec<Record>) -> Result<(), CliError> {
         for record in records {
@@ -213,7 +203,7 @@ impl Sink for Writer {
 
     fn put_documents(&mut self, documents: Vec<Entry>) -> Result<bool, CliError> {
         for Entry { uri, dump } in documents {
-            let (document, dump) = (Some(text_of(uri)?), Some(to_hex(&dump)));
+            let (document, dump) = (Some(text_of(uri)?), Some(hex::encode(&dump)));
             self.write(&Line { document, dump, ..Line::default() })?;
         }
         Ok(true)

@@ -26,6 +26,9 @@ use super::remote::Place;
 use super::{CliError, print};
 use server::{ServerSink, ServerSource};
 
+/// What is told of formats without attributes.
+const ONLY_VECTORS: &str =
+    "only names and vectors are kept in this format: attributes, texts and all else are not kept";
 /// Records handed on together.
 const BATCH_RECORDS: usize = 256;
 /// Dimensions a vector of a file may have.

@@ -4,7 +4,9 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::{BATCH_RECORDS, MAX_DIMENSION, Names, NamesOut, Part, Record, Sink, Source, vector_of, wrong};
+use super::{
+    BATCH_RECORDS, MAX_DIMENSION, Names, NamesOut, ONLY_VECTORS, Part, Record, Sink, Source, vector_of, wrong,
+};
 use crate::cli::CliError;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
@@ -194,9 +196,6 @@ impl Sink for Writer {
     }
 
     fn lost(&self) -> Option<String> {
-        Some(
-            "only names and vectors are kept in this format: attributes, texts and all else are not kept"
-                .to_owned(),
-        )
+        Some(ONLY_VECTORS.to_owned())
     }
 }

@@ -14,7 +14,7 @@ use super::super::{Call, CommandError, Context, Write, answer, live, unexpected}
 use super::{forget, remove, uri};
 use crate::collection::documents::{Document, Span, chunk_name};
 use crate::collection::{AttributeChange, Attributes, Collection, Encoded, Params, Text, TextChange};
-use crate::document::{self, DEFAULT_CHUNK_TOKENS, KINDS, Kind, Language, MAX_CHUNK_TOKENS, Settings, html};
+use crate::document::{self, DEFAULT_CHUNK_TOKENS, KINDS, Kind, MAX_CHUNK_TOKENS, Settings, html};
 use crate::embed::{EmbedError, Model, Role, Vector};
 use crate::store::Txn;
 use crate::store::change::Change;
@@ -133,8 +133,7 @@ fn parse(call: &Call<'_>, text: &str, collection: Option<&Collection>) -> Result
         next += 2;
     }
     let uri = uri(call)?;
-    let language = Language::of_uri(&uri).filter(|_| kind == Kind::Code);
-    let settings = Settings { kind, language, chunk_tokens, overlap_tokens };
+    let settings = Settings { kind, language: kind.language(&uri), chunk_tokens, overlap_tokens };
     let hash = hash(text, &settings, given.as_deref(), &model);
     let (namespace, key) = (call.namespace, call.key(2).detached());
     Ok(Ask { namespace, key, uri, settings, attributes: given, model, hash })

@@ -11,7 +11,7 @@ use super::super::{Call, CommandError, Outcome, unexpected};
 use super::document;
 use crate::collection::Collection;
 use crate::collection::documents::{Document, Span, chunk_name};
-use crate::document::{Kind, Language, Settings, split};
+use crate::document::{Settings, split};
 use crate::embed::{Model, Role};
 use crate::vector::{Metric, Query};
 
@@ -186,8 +186,7 @@ fn beginning(
 ) -> Result<(String, usize), CommandError> {
     let text = String::from_utf8_lossy(text).into_owned();
     let counter = call.context.embedding.token_counter(model)?;
-    let kind = document.kind;
-    let language = Language::of_uri(call.request.arg(3)).filter(|_| kind == Kind::Code);
+    let (kind, language) = (document.kind, document.kind.language(call.request.arg(3)));
     let settings = Settings { kind, language, chunk_tokens: tokens, overlap_tokens: 0 };
     let pieces = split(&text, &settings, |word| counter.count(word)).unwrap_or_default();
     Ok(pieces.first().map_or((String::new(), 0), |first| (text[..first.end].to_owned(), first.tokens)))
@@ -207,6 +206,7 @@ fn shown_section(spans: &[Span], score: f64, tokens: usize, text: &[u8]) -> Repl
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::document::Kind;
 
     fn document(tokens: &[u32]) -> Document {
         let span = |(at, &tokens): (usize, &u32)| Span {

@@ -336,9 +336,7 @@ fn restore_collection(
     archived: CollectionV6,
 ) -> Result<Collection, StoreError> {
     let base = &archived.base.base.base;
-    let params = base.params.params();
-    let params =
-        params.ok_or_else(|| StoreError::State("a collection's parameters are not known".to_owned()))?;
+    let params = base.known_params()?;
     let mut chunks = Vec::with_capacity(base.chunks.len());
     for chunk in &base.chunks {
         chunks.push(restore_chunk(disk, chunk, &params)?);
@@ -368,6 +366,13 @@ impl CollectionV6 {
             Ok((uri.clone(), Arc::new(Document::decode(bytes).ok_or_else(unsound)?)))
         };
         self.documents.iter().map(one).collect()
+    }
+}
+
+impl CollectionV2 {
+    fn known_params(&self) -> Result<Params, StoreError> {
+        let unknown = || StoreError::State("a collection's parameters are not known".to_owned());
+        self.params.params().ok_or_else(unknown)
     }
 }
 
@@ -496,9 +501,7 @@ fn salvage_collection(
 ) -> Result<SalvagedCollection, StoreError> {
     let Gathered { collection: archived, lost_pieces } = gathered;
     let (base, expiries) = (&archived.base.base.base, &archived.base.base.expiries);
-    let params = base.params.params();
-    let params =
-        params.ok_or_else(|| StoreError::State("a collection's parameters are not known".to_owned()))?;
+    let params = base.known_params()?;
     let (mut chunks, mut damaged, mut files): (Vec<Chunk>, _, _) = (Vec::new(), Vec::new(), Vec::new());
     for chunk in &base.chunks {
         if let RowsV2::Sealed { file, .. } = &chunk.rows {
