@@ -413,6 +413,7 @@ const SETTABLE: &[(&str, &str, &str)] = &[
     ("save", "", ""),
     ("compaction-percentage", "30", "30"),
     ("maxmemory", "2gb", "2147483648"),
+    ("search-sketches", "no", "no"),
     ("embedding-model", "other", "other"),
     ("embedding-cache-size", "1mb", "1048576"),
     ("slowlog-log-slower-than", "-1", "-1"),

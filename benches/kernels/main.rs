@@ -1,14 +1,14 @@
 //! How fast rows are scanned, next to what this machine's memory and arithmetic can do at best.
 //!
 //! ```text
-//! cargo bench --bench kernels -- [--rows N] [--dims 128,384,768] [--data FILE --queries FILE] [--worker]
+//! cargo bench --bench kernels -- [--rows N] [--dims 128,384,768] [--data FILE --queries FILE] [--worker [--codes]]
 //! ```
 //!
 //! Everything runs on one thread over the same rows, in turn, once per round; medians are printed. `dots` is a kernel's dot
 //! products alone, `screen` its search for rows that pass a threshold (that of the 40th best, as at the end of a search), and
 //! `search` a whole one as the server does it: quantising the query, scores with each row's scale, the best 10, scored again
 //! from the originals. Vectors are clustered ones of the program's own, or those of FILE (`.fvecs`, or `.npy` of f32).
-//! With `--worker` it answers searches asked for on the standard input; see `worker.rs`.
+//! With `--worker` it answers searches asked for on the standard input; see `worker.rs`. With `--codes` too, without sketches.
 
 mod machine;
 mod rows;
@@ -37,7 +37,7 @@ const BLOCKS: [usize; 8] = [1, 4, 8, 16, 32, 64, 128, 256];
 const BLOCK_ROWS: usize = 1024;
 /// Which best score is the threshold: a search keeps that many candidates.
 const CANDIDATES: usize = 40;
-const USAGE: &str = "options: --rows N, --dims N,N, --data FILE --queries FILE, --worker";
+const USAGE: &str = "options: --rows N, --dims N,N, --data FILE --queries FILE, --worker, --codes";
 
 /// What the command line asks for.
 struct Options {
@@ -46,6 +46,7 @@ struct Options {
     /// Vectors to search in, and queries.
     files: Option<(PathBuf, PathBuf)>,
     worker: bool,
+    codes: bool,
 }
 
 fn main() -> ExitCode {
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let done = match &options.files {
-        Some((data, queries)) if options.worker => worker::run(data, queries),
+        Some((data, queries)) if options.worker => worker::run(data, queries, !options.codes),
         Some((data, queries)) => Vectors::read(data).and_then(|base| {
             bench(&base, &Vectors::read(queries)?);
             Ok(())
@@ -77,7 +78,7 @@ fn main() -> ExitCode {
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> Option<Options> {
-    let mut options = Options { rows: ROWS, dims: DIMS.to_vec(), files: None, worker: false };
+    let mut options = Options { rows: ROWS, dims: DIMS.to_vec(), files: None, worker: false, codes: false };
     let (mut data, mut queries) = (None, None);
     while let Some(word) = words.next() {
         match word.as_str() {
@@ -89,6 +90,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Option<Options> {
             "--data" => data = Some(PathBuf::from(words.next()?)),
             "--queries" => queries = Some(PathBuf::from(words.next()?)),
             "--worker" => options.worker = true,
+            "--codes" => options.codes = true,
             // What cargo adds.
             "--bench" => {}
             _ => return None,

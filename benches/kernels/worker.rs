@@ -15,14 +15,20 @@ use vecdis::vector::kernel::Kernel;
 use crate::rows;
 use crate::vectors::Vectors;
 
-/// Loads `data`, says so, and answers until the input ends.
+/// Loads `data`, makes its `sketches` or goes without, says so, and answers until the input ends.
 ///
 /// # Errors
 /// When a file cannot be read, or the other side is gone.
-pub fn run(data: &Path, queries: &Path) -> io::Result<()> {
+pub fn run(data: &Path, queries: &Path, sketches: bool) -> io::Result<()> {
     let collection = rows::load(&Vectors::read(data)?);
+    if sketches {
+        collection.sketches.complete(&collection);
+    }
     let queries = Vectors::read(queries)?;
-    say(&json!({ "rows": collection.len(), "kernel": Kernel::active().name() }))?;
+    let sketch_bytes = collection.sketches.row_bytes();
+    say(
+        &json!({ "rows": collection.len(), "kernel": Kernel::active().name(), "sketch_bytes": sketch_bytes }),
+    )?;
     for line in io::stdin().lock().lines() {
         let line = line?;
         let numbers: Vec<usize> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();

@@ -3,6 +3,12 @@
 //! Usually the rows with the best scores from codes are scored again from their originals, a few times as many as are
 //! wanted. An exact search is proved: `Bounds` says between which a row's true score lies, so a row whose highest possible
 //! score is below the k-th best lowest one cannot be among the best. All others are scored again.
+//!
+//! Where a look at a row's sketch may spare it the look at its code, rows are also left out whose score from codes is below the k-th
+//! best by more than their own code may be off: [`Found::needed`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::RowId;
 use super::search::{Hit, Hits, SearchRequest};
@@ -25,17 +31,55 @@ const MIN_DROPPED: usize = 4096;
 pub(super) struct Found {
     /// The best scores from codes; for a proof, the best of the lowest possible true scores.
     pub best: TopK,
+    /// Unless for a proof: as many of the best scores from codes as results are wanted.
+    wanted: TopK,
+    /// Shared with the other threads of the pass.
+    floor: Arc<Floor>,
     /// For a proof: rows that may be among the best, with the highest possible score.
     candidates: Vec<(f32, u64)>,
     /// When candidates are looked through next.
     drop_at: usize,
 }
 
+/// The highest k-th best that one of the threads of a pass has found for a search, as a number that is ordered alike.
+pub(super) struct Floor(AtomicU32);
+
+impl Default for Floor {
+    fn default() -> Self {
+        Self(AtomicU32::new(Self::number(f32::NEG_INFINITY)))
+    }
+}
+
+impl Floor {
+    const SIGN: u32 = 1 << 31;
+
+    fn number(score: f32) -> u32 {
+        let bits = score.to_bits();
+        if bits & Self::SIGN == 0 { bits | Self::SIGN } else { !bits }
+    }
+
+    /// Raises it to a score, and tells the highest.
+    fn raise(&self, score: f32) -> f32 {
+        let (known, number) = (self.0.load(Ordering::Relaxed), Self::number(score));
+        if number > known {
+            self.0.fetch_max(number, Ordering::Relaxed);
+        }
+        let highest = known.max(number);
+        f32::from_bits(if highest & Self::SIGN == 0 { !highest } else { highest ^ Self::SIGN })
+    }
+}
+
 impl Found {
     pub fn new(request: &SearchRequest) -> Self {
+        Self::sharing(request, Arc::default())
+    }
+
+    /// For one of several threads that search for the same.
+    pub fn sharing(request: &SearchRequest, floor: Arc<Floor>) -> Self {
         let wanted = request.count.saturating_mul(RESCORE_FACTOR).max(MIN_RESCORED).max(request.effort);
         let kept = if request.exact { request.count } else { wanted };
-        Self { best: TopK::new(kept), candidates: Vec::new(), drop_at: MIN_DROPPED }
+        let best = TopK::new(kept);
+        Self { best, wanted: TopK::new(request.count), floor, candidates: Vec::new(), drop_at: MIN_DROPPED }
     }
 
     /// Adds what another thread has found.
@@ -46,32 +90,46 @@ impl Found {
 
     /// Takes the best of neighbouring rows.
     pub fn pick(&mut self, query: &Query, rows: &Run<'_>, live: &[u64], first_row: u64) {
-        let best = &mut self.best;
-        query.scan(rows, live, best.threshold(), &mut |at, score| {
-            best.push(score, first_row + at as u64);
-            best.threshold()
+        query.scan(rows, live, self.best.threshold(), &mut |at, score| {
+            self.push(score, first_row + at as u64);
+            self.best.threshold()
         });
+    }
+
+    /// Takes a row by its score from codes.
+    pub fn push(&mut self, score: f32, row: u64) {
+        self.best.push(score, row);
+        self.wanted.push(score, row);
     }
 
     /// Takes those of neighbouring rows that may be among the best.
     pub fn prove(&mut self, query: &Query, rows: &Run<'_>, live: &[u64], first_row: u64) {
         let bounds = Bounds::new(query);
         let (residual, norm) = (largest(rows.residuals), largest(rows.norms));
-        let Self { best, candidates, .. } = self;
-        let needed = bounds.needed(best.threshold(), residual, norm);
+        let needed = bounds.needed(self.best.threshold(), residual, norm);
         query.scan(rows, live, needed, &mut |at, score| {
             let (low, high) = bounds.around(score, rows.residuals[at], rows.norms[at]);
-            if high >= best.threshold() {
-                candidates.push((high, first_row + at as u64));
-                best.push(low, first_row + at as u64);
+            if high >= self.best.threshold() {
+                self.candidates.push((high, first_row + at as u64));
+                self.best.push(low, first_row + at as u64);
             }
-            bounds.needed(best.threshold(), residual, norm)
+            bounds.needed(self.best.threshold(), residual, norm)
         });
         if self.candidates.len() >= self.drop_at {
             let threshold = self.best.threshold();
             self.candidates.retain(|(high, _)| *high >= threshold);
             self.drop_at = MIN_DROPPED.max(2 * self.candidates.len());
         }
+    }
+
+    /// The score from codes without which a row need not be looked at, if residuals and norms are these at most. Unless for a
+    /// proof, the k-th best score from codes is taken for a true one: then what is left out could be among the best only if the
+    /// codes of two rows were off as far as can be, in opposite directions.
+    pub fn needed(&self, request: &SearchRequest, residual: f32, norm: f32) -> f32 {
+        let kth = self.floor.raise(if request.exact { &self.best } else { &self.wanted }.threshold());
+        let bounds = Bounds::new(&request.query);
+        let needed = bounds.needed(kth, residual, norm);
+        if request.exact { needed } else { self.best.threshold().max(needed) }
     }
 
     /// The rows to be scored again, ascending, so that originals are read in their order.
@@ -109,8 +167,6 @@ fn largest(values: &[f32]) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -202,6 +258,14 @@ mod tests {
             let query = &vectors[query.index(vectors.len())];
             check(layout, &vectors, query, count)?;
         }
+    }
+
+    #[test]
+    fn a_floor_only_rises() {
+        let floor = Floor::default();
+        let raised = [-3.0, -5.0, -0.5, 0.0, 2.0, 1.0].map(|score| floor.raise(score));
+        assert_eq!(raised, [-3.0, -3.0, -0.5, 0.0, 2.0, 2.0]);
+        assert_eq!(Floor::default().raise(f32::NEG_INFINITY), f32::NEG_INFINITY);
     }
 
     #[test]

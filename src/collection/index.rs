@@ -18,9 +18,9 @@ use crate::vector::kernel::RowRef;
 
 /// Rows that a graph is built for at least, even if it is asked for.
 pub const MIN_ROWS: usize = if cfg!(test) { 64 } else { 1000 };
-/// Bytes of scanned rows from which a graph is built without being asked for: below, a scan takes less than half a
-/// millisecond.
-pub const AUTO_MIN_BYTES: usize = 8 << 20;
+/// Bytes of scanned rows from which a graph is built without being asked for: below, a scan takes less than a quarter
+/// of a millisecond.
+pub const AUTO_MIN_BYTES: usize = 4 << 20;
 /// A graph is built anew when this many of its nodes, in percent, are no row of the collection any more.
 const MAX_GONE_PERCENTAGE: usize = 40;
 /// The levels of rows follow from it.

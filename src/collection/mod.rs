@@ -23,6 +23,8 @@ pub mod salvage;
 mod scan;
 pub mod sealed;
 pub mod search;
+mod sketch_scan;
+pub mod sketches;
 pub mod sparse;
 #[cfg(test)]
 mod tests;
@@ -50,6 +52,7 @@ use expiry::Expiries;
 use ids::{Entry, IdTable, PendingIds, hash_name};
 use index::Index;
 use overlay::Overlay;
+use sketches::Sketches;
 
 /// A chunk is full at this many bytes of originals (or at 65,536 rows).
 pub const MAX_CHUNK_ORIGINAL_BYTES: usize = if cfg!(test) { 16 << 10 } else { 128 << 20 };
@@ -312,6 +315,8 @@ pub struct Collection {
     pub fields: Vec<Bytes>,
     /// Its graph, shared by all versions.
     pub index: Arc<Index>,
+    /// The sketches of its rows, shared by all versions.
+    pub sketches: Arc<Sketches>,
     expiries: Expiries,
     documents: Documents,
     ids: Arc<RwLock<IdTable>>,
@@ -332,6 +337,7 @@ impl Collection {
             model: None,
             fields: Vec::new(),
             index: Arc::default(),
+            sketches: Arc::default(),
             expiries: Expiries::default(),
             documents: Documents::default(),
             ids: Arc::default(),
@@ -627,6 +633,7 @@ impl Collection {
         const ENTRY_BYTES: usize = 290;
         let shared = self.table().size_bytes()
             + self.index.size_bytes()
+            + self.sketches.size_bytes()
             + self.expiries.size_bytes()
             + self.documents.size_bytes();
         size_of::<Self>() + ENTRY_BYTES + chunks + self.chunks.capacity() * 8 + shared

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::filter::Filter;
-use super::found::Found;
+use super::found::{Floor, Found};
 use super::plan::{Plan, Plans};
 use super::scan::{Scratch, scan};
 use super::walk;
@@ -20,6 +20,8 @@ use crate::vector::Query;
 
 /// Bytes of rows (for one query) that are worth a thread of their own.
 const PART_BYTES: usize = 2 << 20;
+/// Parts that a large collection is cut into, at least.
+const MIN_PARTS: usize = 64;
 /// Bytes of rows, times searches, up to which a pass is not worth another thread: some fifty microseconds.
 const SMALL_BYTES: usize = 1536 << 10;
 /// Results for each search up to which it is not worth another thread.
@@ -104,6 +106,7 @@ pub struct Pass {
     scanning: usize,
     parts: Vec<Part>,
     next: AtomicUsize,
+    floors: Vec<Arc<Floor>>,
     merged: Mutex<Merged>,
     plans: Plans,
 }
@@ -130,8 +133,15 @@ impl Pass {
         let plans = Plans::default();
         requests[..scanning].iter().for_each(|request| plans.note(request, Plan::of_scan(request)));
         let parts = parts(&requests[..scanning]);
+        let floors = requests.iter().map(|_| Arc::default()).collect();
         let (next, merged) = (AtomicUsize::new(0), Mutex::default());
-        Self { requests, order, scanning, parts, next, merged, plans }
+        Self { requests, order, scanning, parts, next, floors, merged, plans }
+    }
+
+    /// Asks for the sketches of what it scans; whether nobody has asked before.
+    pub fn asks_for_sketches(&self) -> bool {
+        let scanned = self.requests[..self.scanning].first().map(|request| &request.collection);
+        scanned.is_some_and(|collection| collection.sketches.want(collection))
     }
 
     /// Searches it answers.
@@ -179,7 +189,9 @@ impl Pass {
 
     /// Works on parts until none is left; what was found for each search, and how many parts that were.
     fn work_on_parts(&self) -> (Vec<Found>, usize) {
-        let mut found: Vec<Found> = self.requests.iter().map(Found::new).collect();
+        let searches = self.requests.iter().zip(&self.floors);
+        let mut found: Vec<Found> =
+            searches.map(|(request, floor)| Found::sharing(request, Arc::clone(floor))).collect();
         let mut scratch = Scratch::default();
         let mut done = 0;
         loop {
@@ -222,9 +234,10 @@ pub(super) fn parts(requests: &[SearchRequest]) -> Vec<Part> {
     let Some(shape) = requests.first().map(|request| request.collection.params.row_shape()) else {
         return Vec::new();
     };
-    // Many queries make a part as much work as many rows do.
+    // Many queries make a part as much work as many rows do; but each part takes each of them a while to begin.
     let rows = PART_BYTES / shape.scanned_bytes().max(1);
-    let rows = (rows / requests.len().min(16)).max(rows.min(1024)).max(1).next_multiple_of(64);
+    let least = chunks.values().map(|chunk| chunk.len).sum::<usize>() / MIN_PARTS;
+    let rows = (rows / requests.len().min(16)).max(rows.min(least.max(1024))).max(1).next_multiple_of(64);
     let cut = |chunk: &Arc<Chunk>| {
         let chunk = Arc::clone(chunk);
         (0..chunk.len).step_by(rows).map(move |first| Part {

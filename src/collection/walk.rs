@@ -92,7 +92,7 @@ fn by_graph(
     });
     let enough = !guard.in_vain && good.len() >= request.count.min(matching);
     if enough {
-        good.iter().for_each(|&(score, row)| found.best.push(score, row.0));
+        good.iter().for_each(|&(score, row)| found.push(score, row.0));
         plans.note(request, Plan::Graph);
         collection.index.searches.fetch_add(1, Ordering::Relaxed);
     } else {

@@ -312,16 +312,18 @@ fn cluster(_: &Call<'_>, out: &mut String) {
 
 fn vectors(call: &Call<'_>, out: &mut String) {
     let metrics = &call.context.metrics;
-    let (mut elements, mut rows, mut chunks) = (0, 0, 0);
+    let (mut elements, mut rows, mut chunks, mut sketched) = (0, 0, 0, 0);
     for (_, collection) in call.snapshot.keys(call.namespace) {
         elements += collection.len();
         rows += collection.rows();
         chunks += collection.chunks.len();
+        sketched += collection.sketches.rows();
     }
     line(out, format_args!("vector_collections:{}", call.snapshot.key_count(call.namespace)));
     line(out, format_args!("vector_elements:{elements}"));
     line(out, format_args!("vector_rows:{rows}"));
     line(out, format_args!("vector_chunks:{chunks}"));
+    line(out, format_args!("vector_sketched_rows:{sketched}"));
     line(out, format_args!("vector_kernel:{}", Kernel::active().name()));
     line(out, format_args!("searches:{}", get(&metrics.searches)));
     line(out, format_args!("search_passes:{}", get(&metrics.search_passes)));

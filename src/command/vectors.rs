@@ -154,6 +154,8 @@ pub(super) fn vinfo(call: &Call<'_>) -> Result<Outcome, CommandError> {
         ("graph-searches", Reply::integer(collection.index.searches.load(Ordering::Relaxed))),
         ("graph-ef", tuning.map_or(Reply::Null, |tuning| Reply::integer(tuning.ef))),
         ("graph-recall", tuning.map_or(Reply::Null, |tuning| Reply::Double(tuning.recall))),
+        ("sketch-rows", Reply::integer(collection.sketches.rows())),
+        ("sketch-bytes", Reply::integer(collection.sketches.row_bytes())),
         ("fields", Reply::Map(vectors.collect())),
     ];
     let fields = fields.into_iter().map(|(name, value)| (Reply::simple(name), value)).collect();

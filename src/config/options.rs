@@ -400,6 +400,14 @@ pub static OPTIONS: &[ConfigOption] = &[
         |config| config.search_kernel.clone(),
     ),
     option(
+        "search-sketches",
+        "yes",
+        "make sketches of rows that are scanned, so that most codes need not be read; they take a third of the codes' memory",
+        into!(search_sketches, |text| yes_no(text)),
+        |config| print_yes_no(config.search_sketches),
+    )
+    .settable(),
+    option(
         "metrics-port",
         "0",
         "port that answers /metrics (Prometheus), /health and /ready over HTTP; 0 = none",

@@ -35,6 +35,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.compaction_percentage, 20);
     assert_eq!((config.maxmemory_bytes, config.io_threads, config.search_threads), (0, 0, 0));
     assert_eq!(config.search_kernel, "auto");
+    assert!(config.search_sketches);
     assert_eq!((config.loglevel, config.dir.as_path()), (LogLevel::Notice, Path::new("./data")));
     let limit = config.client_output_buffer_limit;
     assert_eq!((limit.hard_bytes, limit.soft_bytes, limit.soft_s), (256 << 20, 64 << 20, 60));
@@ -80,6 +81,7 @@ fn every_option_prints_what_it_reads() {
         ("io-threads", "7"),
         ("search-threads", "7"),
         ("search-kernel", "scalar"),
+        ("search-sketches", "no"),
         ("embedding-model", "other"),
         ("embedding-threads", "7"),
         ("embedding-cache-size", "7"),

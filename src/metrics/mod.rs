@@ -65,6 +65,8 @@ pub struct Metrics {
     pub search_passes: AtomicU64,
     /// Searches answered by those passes.
     pub searches: AtomicU64,
+    /// Collections whose first scan has asked for sketches.
+    pub sketches_asked: AtomicU64,
     /// Of these, answered by each plan, in the order of the plans.
     pub plans: [AtomicU64; PLANS],
     /// Searches that gave up their walk for a scan: too few of the rows met were wanted.

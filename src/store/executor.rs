@@ -180,6 +180,7 @@ impl Shared {
         }
         self.metrics.count_pass(searches.len());
         let pass = Pass::new(searches);
+        self.ask_for_sketches(&pass);
         let answers = pass.work().unwrap_or_else(|| unreachable!("who works alone ends the pass"));
         self.count_plans(&pass);
         self.lock().caller_at_work = false;
@@ -190,6 +191,13 @@ impl Shared {
             receiver
         };
         Ok(answers.into_iter().map(answer).collect())
+    }
+
+    /// The thread that makes sketches looks for such news.
+    fn ask_for_sketches(&self, pass: &Pass) {
+        if pass.asks_for_sketches() {
+            self.metrics.sketches_asked.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn count_plans(&self, pass: &Pass) {
@@ -230,7 +238,9 @@ impl Shared {
     fn begin(&self, waiting: Vec<Waiting>) -> Arc<Active> {
         let (requests, replies): (Vec<_>, Vec<_>) =
             waiting.into_iter().map(|waiting| (waiting.request, waiting.reply)).unzip();
-        let active = Arc::new(Active { pass: Pass::new(requests), replies: Mutex::new(replies) });
+        let pass = Pass::new(requests);
+        self.ask_for_sketches(&pass);
+        let active = Arc::new(Active { pass, replies: Mutex::new(replies) });
         self.metrics.count_pass(active.pass.searches());
         if active.pass.parts() > 1 {
             self.lock().active.push(Arc::clone(&active));

@@ -1,11 +1,12 @@
-//! The thread that builds and extends the graphs of collections (`collection/index.rs`), beside writes and searches.
+//! The thread that builds and extends the graphs of collections (`collection/index.rs`) and makes the sketches of their rows
+//! (`collection/sketches.rs`), beside writes and searches.
 //!
 //! It looks at what is published, links rows for a little while, and looks again. While others search it rests as long as it
 //! works. What it has made it keeps on disk (`graph_files.rs`), and finds it there after a start.
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
@@ -33,15 +34,20 @@ pub(super) struct Indexer {
     pub disk: Arc<dyn Disk>,
     pub published: Arc<ArcSwap<Snapshot>>,
     pub metrics: Arc<Metrics>,
+    /// Whether sketches are to be made.
+    pub sketches: Arc<AtomicBool>,
 }
 
 impl Indexer {
     /// Works until the other end of `wake` is gone. A message on it means that something other than the data has changed.
     pub fn run(self, wake: &Receiver<()>) {
         let mut seen: Option<Arc<Snapshot>> = None;
+        let mut sketches_asked = 0;
         loop {
             let snapshot = self.published.load_full();
-            let is_known = seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &snapshot));
+            let asked = self.metrics.sketches_asked.load(Ordering::Relaxed);
+            let is_news = std::mem::replace(&mut sketches_asked, asked) != asked;
+            let is_known = !is_news && seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &snapshot));
             let searches = self.metrics.searches.load(Ordering::Relaxed);
             let start = Instant::now();
             seen = (is_known || self.round(&snapshot)).then_some(snapshot);
@@ -95,6 +101,11 @@ impl Indexer {
     fn round(&self, snapshot: &Snapshot) -> bool {
         let (mut done, mut unlinked_rows) = (true, 0);
         for (_, _, collection) in snapshot.collections() {
+            if self.sketches.load(Ordering::Relaxed) {
+                done &= collection.sketches.follow(collection);
+            } else {
+                collection.sketches.clear();
+            }
             let index = &collection.index;
             if index.is_wanted(collection)
                 && !index.looked_for.swap(true, Ordering::Relaxed)

@@ -32,7 +32,7 @@ mod tests_kept;
 pub mod users;
 mod writer;
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -107,6 +107,8 @@ pub struct Store {
     /// Whether nothing on disk may be changed. Jobs are not refused: that is up to those who send them.
     pub read_only: bool,
     load: Arc<LoadStats>,
+    /// Whether sketches are to be made.
+    sketches: Arc<AtomicBool>,
 }
 
 /// What readers see of a snapshot some of whose elements' time is over.
@@ -154,10 +156,12 @@ impl Store {
             stats: Arc::clone(&checkpoints),
             writes: Arc::clone(&writes),
         };
+        let sketches = Arc::new(AtomicBool::new(config.search_sketches));
         let builder = Indexer {
             disk: Arc::clone(&disk),
             published: Arc::clone(&published),
             metrics: Arc::clone(metrics),
+            sketches: Arc::clone(&sketches),
         };
         let (indexer, wake) = channel();
         let (reply, loaded) = oneshot::channel();
@@ -178,6 +182,7 @@ impl Store {
             writes,
             load,
             read_only,
+            sketches,
         };
         (store, loaded)
     }
@@ -266,10 +271,13 @@ impl Store {
         &self.load
     }
 
-    /// Lets the writer follow the options that can change while the server runs.
+    /// Lets the threads follow the options that can change while the server runs.
     pub fn configure(&self, config: &Config) {
         self.checkpoints.compaction_percentage.store(config.compaction_percentage, Ordering::Relaxed);
         self.load.configure(config);
+        if self.sketches.swap(config.search_sketches, Ordering::Relaxed) != config.search_sketches {
+            self.wake_indexer();
+        }
         let percentage = u64::from(config.auto_aof_rewrite_percentage);
         let message =
             Message::Configure(config.appendfsync, config.auto_aof_rewrite_min_size_bytes, percentage);

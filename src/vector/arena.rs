@@ -4,7 +4,7 @@
 //! f32 originals and the row's name. Memory comes in blocks that grow in size and never move, so a reader's slice
 //! stays valid while rows are added. A row is written once, before it is committed, and never changed after.
 
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -12,7 +12,7 @@ use bytemuck::Pod;
 use memmap2::{MmapOptions, MmapRaw};
 
 use super::growth::Growth;
-use super::kernel::RowRef;
+use super::kernel::{Line, RowRef};
 use super::quant::Scalars;
 use crate::heap;
 
@@ -97,9 +97,13 @@ struct Cells<T: Pod> {
 impl<T: Pod> Cells<T> {
     /// `scanned`: whether scans read all of it.
     fn new(len: usize, scanned: bool) -> Self {
+        Self::with_pages(len, scanned && len * size_of::<T>() >= HUGE_FROM_BYTES)
+    }
+
+    /// `huge`: whether large ones ask for huge pages.
+    fn with_pages(len: usize, huge: bool) -> Self {
         let len_bytes = len * size_of::<T>();
-        let pages = (len_bytes >= MAPPED_FROM_BYTES)
-            .then(|| Pages::new(len_bytes, scanned && len_bytes >= HUGE_FROM_BYTES));
+        let pages = (len_bytes >= MAPPED_FROM_BYTES).then(|| Pages::new(len_bytes, huge));
         let pages = pages.flatten().map(Box::new);
         let first = match &pages {
             Some(pages) => pages.map.as_mut_ptr().wrapping_add(pages.start).cast::<T>(),
@@ -189,6 +193,44 @@ impl Deref for SharedNumbers {
     fn deref(&self) -> &[AtomicU32] {
         // SAFETY: an atomic has the layout of its number; the cells live as long as `self`, and nobody reaches them otherwise.
         unsafe { std::slice::from_raw_parts(self.0.first.cast::<AtomicU32>(), self.0.len) }
+    }
+}
+
+/// The lines of a sketch: written by who makes it, then only read.
+pub struct Lines(Cells<Line>);
+
+// SAFETY: the cells are written through `&mut` only.
+unsafe impl Sync for Lines {}
+// SAFETY: they own their memory; nothing in them is tied to a thread.
+unsafe impl Send for Lines {}
+
+impl Lines {
+    /// That many, zero at first.
+    pub fn new(len: usize) -> Self {
+        let lines = Self(Cells::with_pages(len, len * size_of::<Line>() >= HUGE_PAGE_BYTES));
+        lines.0.touch(len);
+        lines
+    }
+
+    /// Bytes of memory taken.
+    pub fn size_bytes(&self) -> usize {
+        self.0.size_bytes()
+    }
+}
+
+impl Deref for Lines {
+    type Target = [Line];
+
+    fn deref(&self) -> &[Line] {
+        // SAFETY: nobody writes while `self` is borrowed.
+        unsafe { self.0.read(0, self.0.len) }
+    }
+}
+
+impl DerefMut for Lines {
+    fn deref_mut(&mut self) -> &mut [Line] {
+        // SAFETY: in bounds, valid numbers as `Cells` has it, and `&mut self` keeps all others out.
+        unsafe { std::slice::from_raw_parts_mut(self.0.first, self.0.len) }
     }
 }
 

@@ -12,6 +12,7 @@
 //! | `arena.rs` | rows in memory that one thread appends to while others read |
 //! | `growth.rs` | how the arena's blocks grow |
 //! | `bounds.rs` | between which a true score lies, given the score from codes |
+//! | `sketch/` | short codes of rows that bound their scores, so that scans can leave most rows out |
 //! | `exact.rs` | f32 arithmetic: dot product, squared distance, norm |
 //! | `topk.rs` | the best k of a stream of scores |
 //! | `projection.rs` | REDUCE: a fixed random-like projection to fewer dimensions |
@@ -24,6 +25,7 @@ pub mod kernel;
 pub mod projection;
 pub mod quant;
 pub mod query;
+pub mod sketch;
 pub mod topk;
 
 pub use projection::project;

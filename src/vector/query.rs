@@ -1,11 +1,14 @@
 //! A query prepared once for scoring many rows.
 
+use std::sync::{Arc, OnceLock};
+
 use simsimd::BinarySimilarity;
 
 use super::arena::Run;
 use super::exact::{self, to_f32};
 use super::kernel::{Kernel, QueryCodes, RowRef, Screen, set_bits};
 use super::quant::{Scalars, encode, int8_code};
+use super::sketch::{Basis, SketchQuery};
 use super::{Layout, Metric, Quantization};
 
 /// One over a norm: within these, products of two vectors neither overflow an f32 nor lose digits at its lower end.
@@ -21,6 +24,8 @@ pub struct Query {
     norm: f64,
     scalars: Scalars,
     codes: Codes,
+    /// Its sketch, for the basis that was asked for first.
+    sketch: OnceLock<Option<Arc<SketchQuery>>>,
 }
 
 /// The query's own code, in the form its scoring loop wants.
@@ -60,6 +65,7 @@ impl Query {
             norm: exact::norm(vector),
             scalars,
             codes,
+            sketch: OnceLock::new(),
         }
     }
 
@@ -207,9 +213,25 @@ impl Query {
         }
     }
 
+    /// Its sketch; `None` if rows have none that could say anything about it.
+    pub fn sketched(&self, basis: &Basis) -> Option<Arc<SketchQuery>> {
+        let Codes::Int8(codes) = &self.codes else { return None };
+        let sketch = || SketchQuery::new(basis, codes, self.factor(), self.scalars.bias).map(Arc::new);
+        match self.sketch.get_or_init(sketch) {
+            Some(known) if known.is_of(basis) => Some(Arc::clone(known)),
+            // While a collection gets another basis, its chunks have different ones.
+            Some(_) => sketch(),
+            None => None,
+        }
+    }
+
+    /// Times a factor of 0, an overflow would be NaN, and a row that is NaN is never found.
+    fn factor(&self) -> f32 {
+        self.scalars.scale.max(f32::from_bits(1))
+    }
+
     fn screen_with<'a>(&self, codes: &'a QueryCodes, threshold: f32) -> Screen<'a> {
-        // Times a factor of 0, an overflow would be NaN, and a row that is NaN is never found.
-        let scale = self.scalars.scale.max(f32::from_bits(1));
+        let scale = self.factor();
         match self.layout.metric {
             // -||q - x||^2 = 2 q.x - ||x||^2 - ||q||^2
             Metric::L2 => Screen { codes, factor: 2.0 * scale, offset: self.scalars.bias, threshold },

@@ -9,8 +9,8 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 use std::sync::OnceLock;
 
-use super::avx512_block::{Register, transpose};
-use super::{Avx512Vnni, PREFETCH_BYTES, Passed, QueryCodes, Rows, Screen};
+use super::avx512_block::transpose;
+use super::{Avx512Vnni, Line, PREFETCH_BYTES, Passed, QueryCodes, Rows, Screen};
 
 /// Queries from which AMX is faster than AVX-512 VNNI.
 const MIN_QUERIES: usize = 32;
@@ -109,8 +109,7 @@ struct Sixteen {
 /// Screens all rows; answers how many.
 #[target_feature(enable = "avx512f")]
 fn screen(screens: &[Screen<'_>], rows: Rows<'_>, passed: &mut Vec<Passed>) -> usize {
-    let packed: Vec<Register> =
-        screens.chunks(PAIR).flat_map(|screens| pack(screens, rows.row_bytes)).collect();
+    let packed: Vec<Line> = screens.chunks(PAIR).flat_map(|screens| pack(screens, rows.row_bytes)).collect();
     let pairs = screens.len().div_ceil(PAIR);
     let sixteens: Vec<Sixteen> = (0..2 * pairs).map(|at| Sixteen::new(screens, at * TILE)).collect();
     let block_pairs = (SUMS_BYTES / (4 * size_of::<Sums>() * pairs)).max(1);
@@ -141,9 +140,9 @@ fn screen(screens: &[Screen<'_>], rows: Rows<'_>, passed: &mut Vec<Passed>) -> u
 /// At most 32 queries in the form [`multiply`] wants: what is added to the sums of each, and then for every 64
 /// components two tiles, of 16 queries each.
 #[target_feature(enable = "avx512f")]
-fn pack(screens: &[Screen<'_>], row_bytes: usize) -> Vec<Register> {
+fn pack(screens: &[Screen<'_>], row_bytes: usize) -> Vec<Line> {
     let codes: Vec<&QueryCodes> = screens.iter().map(|screen| screen.codes).collect();
-    let mut packed = vec![Register([0; LINE_BYTES]); 2 + row_bytes / LINE_BYTES * PAIR];
+    let mut packed = vec![Line([0; LINE_BYTES]); 2 + row_bytes / LINE_BYTES * PAIR];
     // What the row bytes have too much is taken off first.
     let starts = packed[..2].iter_mut().flat_map(|register| register.0.as_chunks_mut().0);
     for (start, codes) in starts.zip(&codes) {
@@ -180,7 +179,7 @@ impl Sixteen {
 
 /// Dot products of rows (a multiple of 32) with packed queries: for each 32 rows, for each 32 queries, four tiles.
 #[target_feature(enable = "avx512f")]
-fn multiply(rows: Rows<'_>, packed: &[Register], sums: &mut [Sums]) {
+fn multiply(rows: Rows<'_>, packed: &[Line], sums: &mut [Sums]) {
     let query_pairs = packed.len() / (2 + rows.row_bytes / LINE_BYTES * PAIR);
     let row_pairs = rows.len() / PAIR;
     assert!(rows.row_bytes > 0 && rows.codes.len() == row_pairs * PAIR * rows.row_bytes);

@@ -6,7 +6,7 @@
 use std::arch::x86_64::*;
 
 use super::avx2_block::{self, Columns, GROUPS, Register};
-use super::{CODE_OFFSET, PREFETCH_BYTES, Passed, QueryCodes, Rows, Screen};
+use super::{CODE_OFFSET, Line, PREFETCH_BYTES, Passed, QueryCodes, Reach, Rows, Screen};
 
 /// Bytes in a register.
 const WIDTH_BYTES: usize = 32;
@@ -29,6 +29,18 @@ impl Avx2 {
     pub(super) fn dot_rows(self, query: &QueryCodes, rows: &[u8], out: &mut [i32]) {
         // SAFETY: an `Avx2` is only made on a CPU that has AVX2.
         unsafe { dot_rows(query, rows, out) }
+    }
+
+    /// See [`super::Kernel::reach`], which checks the lengths.
+    pub(super) fn reach(
+        self,
+        queries: &[Reach<'_>],
+        block_lines: usize,
+        lines: &[Line],
+        reached: &mut [u64],
+    ) {
+        // SAFETY: an `Avx2` is only made on a CPU that has AVX2.
+        unsafe { avx2_block::reach::<Self>(queries, block_lines, lines, reached) }
     }
 
     /// See [`super::Kernel::screen_blocks`].

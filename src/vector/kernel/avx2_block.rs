@@ -6,7 +6,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Passed, QueryCodes, Rows, Screen};
+use super::{BLOCK_LINES, Line, Passed, QueryCodes, Reach, Rows, Screen};
 
 /// Rows in a register: one per 32-bit lane.
 const LANES: usize = 8;
@@ -75,15 +75,21 @@ struct Tile<'a> {
 
 impl<'a> Tile<'a> {
     fn new<C: Columns>(first: usize, screens: &'a [Screen<'a>]) -> Self {
-        let row_bytes = screens[0].codes.codes().len();
-        let mut words = vec![0; row_bytes / C::COMPONENTS * screens.len()];
-        for (query, screen) in screens.iter().enumerate() {
-            for (step, word) in words.chunks_exact_mut(screens.len()).zip(C::words(screen.codes)) {
-                step[query] = word;
-            }
-        }
-        Tile { first, screens, words }
+        let codes: Vec<&QueryCodes> = screens.iter().map(|screen| screen.codes).collect();
+        Tile { first, screens, words: words::<C>(&codes) }
     }
+}
+
+/// The codes of a few queries: the first word of each, then the second of each, and so on.
+fn words<C: Columns>(queries: &[&QueryCodes]) -> Vec<i32> {
+    let row_bytes = queries[0].codes().len();
+    let mut words = vec![0; row_bytes / C::COMPONENTS * queries.len()];
+    for (at, query) in queries.iter().enumerate() {
+        for (step, word) in words.chunks_exact_mut(queries.len()).zip(C::words(query)) {
+            step[at] = word;
+        }
+    }
+    words
 }
 
 /// Screens whole blocks of rows; answers how many rows that were.
@@ -109,6 +115,80 @@ pub(super) unsafe fn screen<C: Columns>(
         }
     }
     whole
+}
+
+/// See [`super::Kernel::reach`], which checks the lengths.
+///
+/// # Safety
+/// The CPU must have the instruction set of `C`.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn reach<C: Columns>(
+    queries: &[Reach<'_>],
+    block_lines: usize,
+    lines: &[Line],
+    reached: &mut [u64],
+) {
+    let blocks = lines.len() / block_lines;
+    let per_four = 4 / C::COMPONENTS;
+    let mut steps = vec![[Register([0; WIDTH_BYTES]); GROUPS]; block_lines / BLOCK_LINES * per_four];
+    let tiles: Vec<(&[Reach<'_>], Vec<i32>)> = queries
+        .chunks(TILE_QUERIES)
+        .map(|tile| (tile, words::<C>(&tile.iter().map(|query| query.codes).collect::<Vec<_>>())))
+        .collect();
+    reached.fill(0);
+    for (block, lines) in lines.chunks_exact(block_lines).enumerate() {
+        for turned in 0..BLOCK_LINES {
+            let lines = lines.iter().skip(turned).step_by(BLOCK_LINES);
+            for (line, targets) in lines.zip(steps.chunks_exact_mut(per_four)) {
+                for (group, bytes) in line.0.as_chunks::<WIDTH_BYTES>().0.iter().enumerate() {
+                    // SAFETY: reads the 32 bytes of the array; the caller has the instruction set.
+                    unsafe { C::store(_mm256_loadu_si256(bytes.as_ptr().cast()), targets, group) };
+                }
+            }
+            for ((tile, words), reached) in tiles.iter().zip(reached.chunks_mut(TILE_QUERIES * blocks)) {
+                let mut note = |q: usize, bits: u32| {
+                    reached[q * blocks + block] |= u64::from(bits) << (turned * TURNED_ROWS);
+                };
+                // SAFETY: the caller has the instruction set.
+                unsafe {
+                    match *tile {
+                        [a, b, c, d] => reach_tile::<C, 4>([a, b, c, d], words, &steps, &mut note),
+                        [a, b, c] => reach_tile::<C, 3>([a, b, c], words, &steps, &mut note),
+                        [a, b] => reach_tile::<C, 2>([a, b], words, &steps, &mut note),
+                        [a] => reach_tile::<C, 1>([a], words, &steps, &mut note),
+                        _ => unreachable!("a tile has one to four queries"),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Notes for each of a few queries the bits of the turned rows that reach.
+///
+/// # Safety
+/// The CPU must have the instruction set of `C`.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn reach_tile<C: Columns, const N: usize>(
+    queries: [&Reach<'_>; N],
+    words: &[i32],
+    steps: &[[Register; GROUPS]],
+    note: &mut impl FnMut(usize, u32),
+) {
+    let offsets = queries.map(|query| query.codes.offset());
+    // SAFETY: the caller has the instruction set.
+    let sums = unsafe { C::sums(words.as_chunks().0, offsets, steps) };
+    for (q, (query, sums)) in queries.iter().zip(&sums).enumerate() {
+        let least = _mm256_set1_epi32(query.least);
+        let mut bits = 0;
+        for (group, &sums) in sums.iter().enumerate() {
+            // Rows that do not: less is greater the other way round.
+            let below = _mm256_castsi256_ps(_mm256_cmpgt_epi32(least, sums));
+            bits |= (!_mm256_movemask_ps(below).cast_unsigned() & 0xff) << (group * LANES);
+        }
+        note(q, bits);
+    }
 }
 
 impl<'a> Block<'a> {

@@ -7,11 +7,11 @@
 
 use std::arch::x86_64::*;
 
-use super::{Avx512Vnni, BLOCK_ROWS, Passed, QueryCodes, Rows, Screen};
+use super::{Avx512Vnni, BLOCK_ROWS, Line, Passed, QueryCodes, Reach, Rows, Screen};
 
 /// Rows in a register: one per 32-bit lane.
 const LANES: usize = 16;
-/// Registers of rows that are worked on together.
+/// Lines of rows that are worked on together.
 const GROUPS: usize = BLOCK_ROWS / LANES;
 /// Queries that are worked on together: GROUPS x TILE_QUERIES sums stay in registers.
 const TILE_QUERIES: usize = 4;
@@ -25,29 +25,102 @@ pub(super) fn screen(
     rows: Rows<'_>,
     passed: &mut Vec<Passed>,
 ) -> usize {
-    let mut columns = vec![Register([0; WIDTH_BYTES]); GROUPS * rows.row_bytes / 4];
+    let mut columns = vec![Line([0; WIDTH_BYTES]); GROUPS * rows.row_bytes / 4];
+    let tiles = tiles(screens, |screen| screen.codes, rows.row_bytes / 4);
     let whole = rows.len() / BLOCK_ROWS * BLOCK_ROWS;
     for first in (0..whole).step_by(BLOCK_ROWS) {
         let rows = rows.range(first..first + BLOCK_ROWS);
         // SAFETY: the proof says that the CPU has AVX-512 F and VNNI.
         unsafe {
             turn(rows, &mut columns);
-            score(screens, &Block::new(rows, &columns), passed);
+            score(&tiles, &Block::new(rows, &columns), passed);
         }
     }
     whole
 }
 
+/// See [`super::Kernel::reach`], which checks the lengths. No target feature of its own: as [`screen`].
+pub(super) fn reach(
+    _proof: Avx512Vnni,
+    queries: &[Reach<'_>],
+    block_lines: usize,
+    lines: &[Line],
+    reached: &mut [u64],
+) {
+    let blocks = lines.len() / block_lines;
+    let tiles = tiles(queries, |query| query.codes, block_lines / GROUPS);
+    for (tile, reached) in tiles.iter().zip(reached.chunks_mut(TILE_QUERIES * blocks)) {
+        // SAFETY: the proof says that the CPU has AVX-512 F and VNNI.
+        unsafe {
+            match tile.queries {
+                [a, b, c, d] => reach_tile([a, b, c, d], &tile.words, block_lines, lines, reached),
+                [a, b, c] => reach_tile([a, b, c], &tile.words, block_lines, lines, reached),
+                [a, b] => reach_tile([a, b], &tile.words, block_lines, lines, reached),
+                [a] => reach_tile([a], &tile.words, block_lines, lines, reached),
+                _ => unreachable!("a tile has one to four queries"),
+            }
+        }
+    }
+}
+
+/// Sets the bits of the rows that reach, for a few queries.
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn reach_tile<const N: usize>(
+    queries: [&Reach<'_>; N],
+    words: &[i32],
+    block_lines: usize,
+    lines: &[Line],
+    reached: &mut [u64],
+) {
+    let blocks = lines.len() / block_lines;
+    let (mut starts, mut least) = ([0; N], [_mm512_setzero_si512(); N]);
+    for q in 0..N {
+        starts[q] = -queries[q].codes.offset();
+        least[q] = _mm512_set1_epi32(queries[q].least);
+    }
+    let words = words.as_chunks::<N>().0;
+    for (at, block) in lines.chunks_exact(block_lines).enumerate() {
+        let sums = tile_sums(words, starts, block);
+        for (q, sums) in sums.iter().enumerate() {
+            let mut bits = 0;
+            for (g, &sums) in sums.iter().enumerate() {
+                bits |= u64::from(_mm512_cmpge_epi32_mask(sums, least[q])) << (g * LANES);
+            }
+            reached[q * blocks + at] = bits;
+        }
+    }
+}
+
+/// At most TILE_QUERIES queries, with the words of their codes: the first of each, then the second of each, and so on.
+struct Tile<'a, Q> {
+    queries: &'a [Q],
+    words: Vec<i32>,
+}
+
+fn tiles<'a, Q>(queries: &'a [Q], codes: impl Fn(&Q) -> &QueryCodes, steps: usize) -> Vec<Tile<'a, Q>> {
+    let tile = |queries: &'a [Q]| {
+        let mut words = vec![0; steps * queries.len()];
+        for (q, query) in queries.iter().enumerate() {
+            let fours = codes(query).codes().as_chunks::<4>().0;
+            for (step, four) in words.chunks_exact_mut(queries.len()).zip(fours) {
+                step[q] = i32::from_ne_bytes(four.map(i8::cast_unsigned));
+            }
+        }
+        Tile { queries, words }
+    };
+    queries.chunks(TILE_QUERIES).map(tile).collect()
+}
+
 /// 64 turned rows.
 struct Block<'a> {
-    columns: &'a [Register],
+    columns: &'a [Line],
     first: u32,
     scales: [[f32; LANES]; GROUPS],
     biases: [[f32; LANES]; GROUPS],
 }
 
 impl<'a> Block<'a> {
-    fn new(rows: Rows<'_>, columns: &'a [Register]) -> Self {
+    fn new(rows: Rows<'_>, columns: &'a [Line]) -> Self {
         let mut block = Block {
             columns,
             first: rows.first,
@@ -62,12 +135,7 @@ impl<'a> Block<'a> {
     }
 }
 
-/// A register's worth of bytes.
-#[derive(Clone, Copy)]
-#[repr(align(64))]
-pub(super) struct Register(pub(super) [u8; WIDTH_BYTES]);
-
-impl Register {
+impl Line {
     #[inline]
     #[target_feature(enable = "avx512f")]
     pub(super) fn store(&mut self, value: __m512i) {
@@ -78,7 +146,7 @@ impl Register {
 
 /// Turns 64 rows: `columns[k * GROUPS + g]` gets bytes 4k..4k+4 of rows 16g..16g+16.
 #[target_feature(enable = "avx512f")]
-fn turn(rows: Rows<'_>, columns: &mut [Register]) {
+fn turn(rows: Rows<'_>, columns: &mut [Line]) {
     let row_bytes = rows.row_bytes;
     for group in 0..GROUPS {
         for at in (0..row_bytes).step_by(WIDTH_BYTES) {
@@ -130,20 +198,34 @@ pub(super) fn transpose(rows: [__m512i; LANES]) -> [__m512i; LANES] {
 
 /// Screens 64 turned rows for all queries.
 #[target_feature(enable = "avx512f,avx512vnni")]
-fn score(screens: &[Screen<'_>], block: &Block<'_>, passed: &mut Vec<Passed>) {
-    let (tiles, rest) = screens.as_chunks::<TILE_QUERIES>();
-    let mut first = 0;
-    for tile in tiles {
-        let sums = tile_sums(&tile.map(|screen| screen.codes), block.columns);
-        for (screen, sums) in tile.iter().zip(&sums) {
-            compare(first, screen, sums, block, passed);
-            first += 1;
+fn score(tiles: &[Tile<'_, Screen<'_>>], block: &Block<'_>, passed: &mut Vec<Passed>) {
+    for (first, Tile { queries, words }) in (0..).step_by(TILE_QUERIES).zip(tiles) {
+        match queries {
+            [a, b, c, d] => score_tile(first, [a, b, c, d], words, block, passed),
+            [a, b, c] => score_tile(first, [a, b, c], words, block, passed),
+            [a, b] => score_tile(first, [a, b], words, block, passed),
+            [a] => score_tile(first, [a], words, block, passed),
+            _ => unreachable!("a tile has one to four queries"),
         }
     }
-    for screen in rest {
-        let [sums] = tile_sums(&[screen.codes], block.columns);
-        compare(first, screen, &sums, block, passed);
-        first += 1;
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn score_tile<const N: usize>(
+    first: u32,
+    screens: [&Screen<'_>; N],
+    words: &[i32],
+    block: &Block<'_>,
+    passed: &mut Vec<Passed>,
+) {
+    let mut starts = [0; N];
+    for q in 0..N {
+        starts[q] = -screens[q].codes.offset();
+    }
+    let sums = tile_sums(words.as_chunks::<N>().0, starts, block.columns);
+    for ((query, screen), sums) in (first..).zip(screens).zip(&sums) {
+        compare(query, screen, sums, block, passed);
     }
 }
 
@@ -192,26 +274,26 @@ fn note(query: u32, scores: &[__m512; GROUPS], mut passing: u64, first: u32, pas
     }
 }
 
-/// Dot products of 64 turned rows with a few queries.
+/// Dot products of 64 turned rows with a few queries, whose sums begin with what the row bytes have too much.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vnni")]
-fn tile_sums<const N: usize>(queries: &[&QueryCodes; N], columns: &[Register]) -> [[__m512i; GROUPS]; N] {
-    let steps = columns.len() / GROUPS;
-    let codes: [&[[i8; 4]]; N] = queries.map(|query| query.codes().as_chunks::<4>().0);
-    let codes = codes.map(|codes| &codes[..steps]);
+fn tile_sums<const N: usize>(
+    words: &[[i32; N]],
+    starts: [i32; N],
+    columns: &[Line],
+) -> [[__m512i; GROUPS]; N] {
     let mut sums = [[_mm512_setzero_si512(); GROUPS]; N];
-    for (sums, query) in sums.iter_mut().zip(queries) {
-        // What the row bytes have too much is taken off first.
-        *sums = [_mm512_set1_epi32(-query.offset()); GROUPS];
+    for q in 0..N {
+        sums[q] = [_mm512_set1_epi32(starts[q]); GROUPS];
     }
-    for (step, rows) in columns.as_chunks::<GROUPS>().0.iter().enumerate() {
+    for (rows, words) in columns.as_chunks::<GROUPS>().0.iter().zip(words) {
         let mut lines = [_mm512_setzero_si512(); GROUPS];
-        for (line, row) in lines.iter_mut().zip(rows) {
+        for g in 0..GROUPS {
             // SAFETY: reads the 64 aligned bytes of one entry.
-            *line = unsafe { _mm512_load_si512(row.0.as_ptr().cast()) };
+            lines[g] = unsafe { _mm512_load_si512(rows[g].0.as_ptr().cast()) };
         }
         for q in 0..N {
-            let four = _mm512_set1_epi32(i32::from_ne_bytes(codes[q][step].map(i8::cast_unsigned)));
+            let four = _mm512_set1_epi32(words[q]);
             for g in 0..GROUPS {
                 sums[q][g] = _mm512_dpbusd_epi32(sums[q][g], lines[g], four);
             }

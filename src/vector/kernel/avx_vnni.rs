@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::avx2_block::{self, Columns, GROUPS, Register};
-use super::{Avx2, Passed, QueryCodes, Rows, Screen, avx2};
+use super::{Avx2, Line, Passed, QueryCodes, Reach, Rows, Screen, avx2};
 
 /// Proof that the CPU has AVX2 and AVX-VNNI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,18 @@ impl AvxVnni {
     pub(super) fn dot_rows(self, query: &QueryCodes, rows: &[u8], out: &mut [i32]) {
         // SAFETY: an `AvxVnni` is only made on a CPU that has both features.
         unsafe { dot_rows(query, rows, out) }
+    }
+
+    /// See [`super::Kernel::reach`], which checks the lengths.
+    pub(super) fn reach(
+        self,
+        queries: &[Reach<'_>],
+        block_lines: usize,
+        lines: &[Line],
+        reached: &mut [u64],
+    ) {
+        // SAFETY: an `AvxVnni` is only made on a CPU that has both features.
+        unsafe { avx2_block::reach::<Self>(queries, block_lines, lines, reached) }
     }
 
     /// See [`super::Kernel::screen_blocks`].

@@ -14,7 +14,7 @@
 //! | `amx.rs` | by `avx512.rs` | from 32 on tiles of 16 rows and 16 queries, below by `avx512_block.rs` |
 //! | `neon.rs` | 128-bit integers, or `sdot` | tiles of four rows and four queries |
 //!
-//! `gather.rs` scores rows that lie apart, and asks for their memory ahead.
+//! `gather.rs` scores rows that lie apart, and asks for their memory ahead; `reach.rs` says which rows of a sketch are worth it.
 //! `tests.rs` compares them all with the definition; `emulator.rs` runs there what this CPU lacks.
 
 use std::sync::OnceLock;
@@ -40,6 +40,7 @@ mod emulator;
 mod gather;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod reach;
 mod scalar;
 mod scan;
 mod screen;
@@ -53,6 +54,7 @@ pub use gather::{ROWS_AHEAD, RowRef, prefetch};
 use neon::Products;
 #[cfg(target_arch = "aarch64")]
 pub use neon::{Neon, NeonDot};
+pub use reach::{BLOCK_LINES, LINE_CODES, LINE_ROWS, Line, Reach};
 pub use scan::set_bits;
 use screen::Rows;
 pub use screen::{Passed, Screen};

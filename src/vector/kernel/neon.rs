@@ -8,7 +8,7 @@ use std::arch::aarch64::*;
 use std::arch::asm;
 use std::arch::is_aarch64_feature_detected;
 
-use super::{CODE_OFFSET, Passed, QueryCodes, Rows, Screen};
+use super::{BLOCK_LINES, CODE_OFFSET, LINE_CODES, LINE_ROWS, Line, Passed, QueryCodes, Reach, Rows, Screen};
 
 /// Bytes in a register.
 const WIDTH_BYTES: usize = 16;
@@ -109,22 +109,91 @@ impl Products for NeonDot {
         rows: [&[u8]; R],
         queries: [&[i8]; N],
     ) -> [[int32x4_t; R]; N] {
-        let step = |mut sum: int32x4_t, row: int8x16_t, query: int8x16_t| {
-            // SAFETY: this function has the extension (its intrinsic is not stable yet); only registers are touched.
-            unsafe {
-                asm!(
-                    "sdot {sum:v}.4s, {row:v}.16b, {query:v}.16b",
-                    sum = inout(vreg) sum,
-                    row = in(vreg) row,
-                    query = in(vreg) query,
-                    options(pure, nomem, nostack, preserves_flags),
-                );
-            }
-            sum
-        };
-        // SAFETY: this function has NEON.
-        unsafe { sums_by(rows, queries, step) }
+        // SAFETY: this function has NEON and the extension.
+        unsafe { sums_by(rows, queries, |sum, row, query| sdot(sum, row, query)) }
     }
+}
+
+/// Adds four products to each of four sums.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+fn sdot(mut sum: int32x4_t, row: int8x16_t, query: int8x16_t) -> int32x4_t {
+    // SAFETY: this function has the extension (its intrinsic is not stable yet); only registers are touched.
+    unsafe {
+        asm!(
+            "sdot {sum:v}.4s, {row:v}.16b, {query:v}.16b",
+            sum = inout(vreg) sum,
+            row = in(vreg) row,
+            query = in(vreg) query,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    sum
+}
+
+impl NeonDot {
+    /// See [`super::Kernel::reach`], which checks the lengths.
+    pub(super) fn reach(
+        self,
+        queries: &[Reach<'_>],
+        block_lines: usize,
+        lines: &[Line],
+        reached: &mut [u64],
+    ) {
+        let blocks = lines.len() / block_lines;
+        for (queries, reached) in queries.chunks(TILE).zip(reached.chunks_mut(TILE * blocks)) {
+            for (at, block) in lines.chunks_exact(block_lines).enumerate() {
+                // SAFETY: a `NeonDot` is only made on a CPU that has both.
+                let bits = unsafe {
+                    match queries {
+                        [a, b, c, d] => &reach_block([a, b, c, d], block)[..],
+                        [a, b, c] => &reach_block([a, b, c], block),
+                        [a, b] => &reach_block([a, b], block),
+                        [a] => &reach_block([a], block),
+                        _ => unreachable!("a tile has one to four queries"),
+                    }
+                };
+                bits.iter().enumerate().for_each(|(q, &bits)| reached[q * blocks + at] = bits);
+            }
+        }
+    }
+}
+
+/// Bits of the rows of a block that reach, for a few queries. A quarter of a line has four bytes of each of four rows, so `sdot`
+/// with four times the same word adds to the sums of four rows.
+#[target_feature(enable = "neon,dotprod")]
+fn reach_block<const N: usize>(queries: [&Reach<'_>; N], block: &[Line]) -> [u64; N] {
+    const BITS: [u32; TILE] = [1, 2, 4, 8];
+    let mut reached = [0; N];
+    // SAFETY: reads the 16 bytes of the array.
+    let bits = unsafe { vld1q_u32(BITS.as_ptr()) };
+    for group in 0..BLOCK_LINES {
+        let mut sums = [[vdupq_n_s32(0); TILE]; N];
+        for (step, line) in block.iter().skip(group).step_by(BLOCK_LINES).enumerate() {
+            let mut rows = [vdupq_n_s8(0); TILE];
+            for (row, bytes) in rows.iter_mut().zip(line.0.as_chunks::<WIDTH_BYTES>().0) {
+                // SAFETY: reads the 16 bytes of the array.
+                let bytes = unsafe { vld1q_u8(bytes.as_ptr()) };
+                *row = vreinterpretq_s8_u8(veorq_u8(bytes, vdupq_n_u8(CODE_OFFSET)));
+            }
+            for q in 0..N {
+                let four = queries[q].codes.codes().as_chunks::<LINE_CODES>().0[step];
+                let word = i32::from_ne_bytes(four.map(i8::cast_unsigned));
+                let word = vreinterpretq_s8_s32(vdupq_n_s32(word));
+                for r in 0..TILE {
+                    sums[q][r] = sdot(sums[q][r], rows[r], word);
+                }
+            }
+        }
+        for q in 0..N {
+            let least = vdupq_n_s32(queries[q].least);
+            for r in 0..TILE {
+                let here = vaddvq_u32(vandq_u32(vcgeq_s32(sums[q][r], least), bits));
+                reached[q] |= u64::from(here) << (group * LINE_ROWS + r * TILE);
+            }
+        }
+    }
+    reached
 }
 
 /// What [`Products::sums`] does, by a step that adds the products of 16 row components (second argument) and 16 query

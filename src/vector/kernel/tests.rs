@@ -251,6 +251,73 @@ proptest! {
     }
 }
 
+/// Blocks of rows in columns as [`Line`] says, against the definition, in i64.
+fn check_reach(
+    kernel: Kernel,
+    row_bytes: usize,
+    queries: usize,
+    blocks: usize,
+    mut byte: impl FnMut() -> u8,
+) {
+    let rows: Vec<u8> = (0..blocks * BLOCK_ROWS * row_bytes).map(|_| byte()).collect();
+    let code = |row: usize, at: usize| rows[row * row_bytes + at];
+    let mut lines = Vec::new();
+    for block in 0..blocks {
+        for word in 0..row_bytes / LINE_CODES {
+            for line in 0..BLOCK_LINES {
+                let at =
+                    |i: usize| (block * BLOCK_ROWS + line * LINE_ROWS + i / 4, word * LINE_CODES + i % 4);
+                lines.push(Line(std::array::from_fn(|i| code(at(i).0, at(i).1))));
+            }
+        }
+    }
+    let codes: Vec<QueryCodes> = (0..queries)
+        .map(|_| QueryCodes::new(&(0..row_bytes).map(|_| byte().cast_signed()).collect::<Vec<_>>()))
+        .collect();
+    let dots: Vec<Vec<i64>> = (codes.iter())
+        .map(|codes| {
+            let row = |row| (0..row_bytes).map(move |at| (row, at));
+            let product = |(row, at)| i64::from(codes.codes[at]) * (i64::from(code(row, at)) - 128);
+            (0..blocks * BLOCK_ROWS).map(|at| row(at).map(product).sum()).collect()
+        })
+        .collect();
+    // What the row in the middle has, and ends.
+    let least = |q: usize| match q % 3 {
+        0 => i32::try_from(dots[q].get(BLOCK_ROWS / 2).copied().unwrap_or(0)).unwrap(),
+        1 => i32::MIN,
+        _ => i32::MAX,
+    };
+    let asked: Vec<Reach<'_>> =
+        codes.iter().enumerate().map(|(q, codes)| Reach { codes, least: least(q) }).collect();
+    let mut reached = vec![1; queries * blocks];
+    kernel.reach(&asked, row_bytes, &lines, &mut reached);
+    for (q, (asked, dots)) in asked.iter().zip(&dots).enumerate() {
+        for (row, &dot) in dots.iter().enumerate() {
+            let bit = reached[q * blocks + row / BLOCK_ROWS] >> (row % BLOCK_ROWS) & 1 == 1;
+            assert_eq!(bit, dot >= i64::from(asked.least), "{} {row_bytes} {queries} {row}", kernel.name());
+        }
+    }
+}
+
+#[test]
+fn every_kernel_reaches_what_the_definition_says() {
+    for row_bytes in [4, 16, 24, 32, 60, 64, 68, 192] {
+        for (queries, blocks) in [(1, 3), (2, 1), (3, 2), (4, 1), (5, 2), (11, 1), (1, 0)] {
+            for kernel in Kernel::supported() {
+                check_reach(kernel, row_bytes, queries, blocks, noise(row_bytes + queries));
+            }
+        }
+    }
+    for kernel in emulated() {
+        for queries in 1..6 {
+            check_reach(kernel, 24, queries, 1, noise(queries));
+        }
+    }
+    for byte in [0, 127, 128, 255] {
+        Kernel::supported().into_iter().for_each(|kernel| check_reach(kernel, 192, 5, 1, || byte));
+    }
+}
+
 #[test]
 fn kernels_are_found_by_name() {
     assert_eq!(Kernel::by_name("scalar"), Some(Kernel::Scalar));
