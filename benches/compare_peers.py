@@ -11,9 +11,9 @@ in --cache with their exact neighbours. --quick: twenty times fewer rows, fewer 
 
 The first table of a set compares libraries inside a process, in queries a second: one query at a time, and blocks of 64
 and 256, on one thread and on two. Vecdis is there through its own library, as the server uses it (`benches/kernels`,
---worker). The second table compares servers over loopback, client and server sharing the machine: one search at a time,
-64 and 256 in flight on one connection, and 256 on eight connections. Redis searches its graph, so its recall counts
-too. CPU is user + system time of a query, one at a time. Figures are medians of rounds that alternate between all.
+--worker), with sketches and, as `--codes`, without. The second table compares servers over loopback, client and server
+sharing the machine: one search at a time, 64 and 256 in flight on one connection, and 256 on eight connections. Redis
+searches its graph, so its recall counts too. CPU is user + system time of a query, one at a time. Figures are medians of rounds that alternate between all.
 
 Builds what it measures first (cargo). As root, the run is kept from sharing the CPUs with other sessions (autogroup).
 Prints Markdown, then what should hold and whether it does; exit code 1 when something misses.
@@ -224,8 +224,9 @@ def measure_set(name, options, worker_program):
     progress(f"{data.title}: loading")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vecdis-peers-")))
-        worker = Worker(worker_program, data)
-        stack.callback(worker.close)
+        workers = [Worker(worker_program, data), Worker(worker_program, data, "--codes")]
+        for worker in workers:
+            stack.callback(worker.close)
         served = []
         for number, (label, words) in enumerate({VECDIS: (), VECDIS_ONE: ("--search-threads", "1")}.items()):
             server, contender = vecdis(folder / str(number), data, label, *words)
@@ -237,7 +238,7 @@ def measure_set(name, options, worker_program):
             progress(f"{data.name}: Redis loaded at {other.load(data):,.0f} rows/s")
             label = f"Redis {other.version}, EF {{}}"
             served += [Served(label.format(ef), other.port, other.pid, data, "EF", ef) for ef in REDIS_EFS]
-        measurement = Measurement(data, [worker, *libraries(data)], served, options)
+        measurement = Measurement(data, [*workers, *libraries(data)], served, options)
         measurement.run()
     return measurement
 

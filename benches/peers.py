@@ -27,6 +27,8 @@ REDIS_LOAD_CONNECTIONS = 4
 KEY = "peers"
 # Longest wait for a Redis to start: the command may install it first.
 REDIS_START_MAX_S = 600.0
+# Longest wait for a server to sketch its rows: it does not where that is of no use.
+SKETCH_MAX_S = 20.0
 # Queries whose scores numpy holds at a time.
 NUMPY_QUERIES = 64
 # faiss uses BLAS from this many queries x dimensions on.
@@ -77,12 +79,14 @@ class Library:
 
 
 class Worker:
-    """Vecdis's library, through `benches/kernels --worker`."""
+    """Vecdis's library, through `benches/kernels --worker`; with `--codes`, without sketches."""
 
     label = "Vecdis (library)"
 
-    def __init__(self, program, data):
-        words = [program, "--worker", "--data", data.base_file, "--queries", data.query_file]
+    def __init__(self, program, data, *options):
+        if options:
+            self.label = f"{Worker.label}, {' '.join(options)}"
+        words = [program, "--worker", *options, "--data", data.base_file, "--queries", data.query_file]
         self.queries = len(data.queries)
         self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.about = self.receive()
@@ -196,7 +200,20 @@ def vecdis(folder, data, label, *options):
     # No graph: what is compared is exact search.
     drive(server.port, [encode("VCREATE", KEY, "DIM", data.base.shape[1], "INDEX", "FLAT")])
     fill(server.port, data)
+    sketch(server.port, data)
     return server, Served(label, server.port, server.process.pid, data)
+
+
+def sketch(port, data):
+    """Has the rows sketched, as a first search does, and waits for it; not where sketches are of no use."""
+    search = encode("VSIM", KEY, "FP32", data.queries[0].astype("<f4").tobytes())
+    drive(port, [search])
+    end = time.perf_counter() + SKETCH_MAX_S
+    rows = 0
+    while time.perf_counter() < end and rows < 0.99 * len(data.base):
+        time.sleep(0.2)
+        fields = drive(port, [encode("VINFO", KEY)]).answers[0]
+        rows = fields[fields.index(b"sketch-rows") + 1]
 
 
 class Redis:
