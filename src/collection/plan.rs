@@ -116,7 +116,7 @@ fn kept(request: &SearchRequest, tuning: &Tuning, scope: Scope) -> usize {
     let wanted = request.count.min(scope.matching);
     let base = tuning.ef.max(request.effort).max(wanted.saturating_mul(CANDIDATES_PER_RESULT));
     let share = scope.matching as f64 / scope.rows.max(1) as f64;
-    let for_dead_ends = (base as f64 * (2.0 - share)).ceil();
+    let for_dead_ends = (base as f64 * (1.7 - 0.7 * share)).ceil();
     let for_matches = (MATCH_FACTOR * (wanted + SPARE_MATCHES) as f64 / share).ceil();
     // No more than there are rows: a few million.
     #[expect(
